@@ -1,0 +1,114 @@
+/**
+ * Backpressure at each edge of the node: what is bounded by what, and what happens at the bound. The
+ * README's table is made from this one. Settings are environment names of settings.ts.
+ */
+
+export interface Bound {
+  readonly edge: string;
+  readonly bound: string;
+  /** Environment name, or null for a fixed bound. */
+  readonly setting: string | null;
+  readonly atBound: string;
+  readonly metric: string;
+}
+
+export const BOUNDS: readonly Bound[] = [
+  {
+    edge: 'connections of an API',
+    bound: 'count',
+    setting: 'MAX_CONNECTIONS',
+    atBound: 'the connection idle longest is closed, the newcomer is served',
+    metric: 'orderflow_connections_evicted_total',
+  },
+  {
+    edge: 'requests of one connection without an answer',
+    bound: '512',
+    setting: null,
+    atBound: 'further ones get -32005 and the connection is closed',
+    metric: 'orderflow_rejected_total{kind="overloaded"}',
+  },
+  {
+    edge: 'one request, first byte to last',
+    bound: 'time',
+    setting: 'HTTP_READ_TIMEOUT_SEC',
+    atBound: 'the connection is closed',
+    metric: '-',
+  },
+  {
+    edge: 'one request body (decompressed)',
+    bound: 'bytes',
+    setting: 'MAX_REQUEST_BODY_SIZE_BYTES',
+    atBound: 'error -32600',
+    metric: 'orderflow_rejected_total{kind="body_too_big"}',
+  },
+  {
+    edge: 'all bodies being read',
+    bound: 'bytes',
+    setting: 'MAX_PENDING_BYTES',
+    atBound: 'the body that has been at it longest gets -32005',
+    metric: 'orderflow_rejected_total{kind="overloaded"}',
+  },
+  {
+    edge: 'requests waiting for the pipeline',
+    bound: 'bytes',
+    setting: 'MAX_PENDING_BYTES',
+    atBound: 'the newest gets -32005',
+    metric: 'orderflow_rejected_total{kind="overloaded"}',
+  },
+  {
+    edge: 'user orders',
+    bound: 'rate',
+    setting: 'MAX_USER_RPS',
+    atBound: 'error -32005, HTTP 429',
+    metric: 'orderflow_rejected_total{kind="rate_limited"}',
+  },
+  {
+    edge: 'orders of unknown peers waiting for a fresh hub list',
+    bound: '1024',
+    setting: null,
+    atBound: 'refused as from an unknown peer',
+    metric: 'orderflow_rejected_total{kind="unknown_peer"}',
+  },
+  {
+    edge: 'dedupe window',
+    bound: 'keys',
+    setting: 'DEDUPE_KEYS',
+    atBound: 'the oldest is forgotten',
+    metric: 'orderflow_dedupe_keys',
+  },
+  {
+    edge: 'orders waiting for the builder',
+    bound: 'bytes',
+    setting: 'BUILDER_QUEUE_BYTES',
+    atBound: 'the newest is not queued, counted',
+    metric: 'orderflow_delivery_dropped_total{target="local-builder",reason="queue_full"}',
+  },
+  {
+    edge: 'orders waiting for the builder',
+    bound: 'age',
+    setting: 'BUILDER_QUEUE_AGE_MS',
+    atBound: 'the oldest is dropped, counted',
+    metric: 'orderflow_delivery_dropped_total{target="local-builder",reason="expired"}',
+  },
+  {
+    edge: 'orders waiting for a peer',
+    bound: 'bytes',
+    setting: 'PEER_QUEUE_BYTES',
+    atBound: 'the newest is not queued for this peer, counted; the others are not touched',
+    metric: 'orderflow_delivery_dropped_total{target,reason="queue_full"}',
+  },
+  {
+    edge: 'orders waiting for a peer',
+    bound: 'age',
+    setting: 'PEER_QUEUE_AGE_MS',
+    atBound: 'the oldest is dropped for this peer, counted',
+    metric: 'orderflow_delivery_dropped_total{target,reason="expired"}',
+  },
+  {
+    edge: 'the archive',
+    bound: 'bytes',
+    setting: 'ARCHIVE_MAX_BYTES',
+    atBound: 'new user orders get -32005 and /readyz is 503 until there is room; orders of peers go on',
+    metric: 'orderflow_archive_accepting',
+  },
+];

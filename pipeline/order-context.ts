@@ -1,0 +1,27 @@
+/** What the decoders of the methods need to know beyond the request, and what each of them gives back. */
+import type { Address, Hex, Side } from './order.ts';
+import type { ReplacementNonces } from './replacement-nonces.ts';
+
+export interface DecodeContext {
+  readonly side: Side;
+  /** Who signed the request. */
+  readonly signer: Address;
+  /** Whether that is Flashbots' own signer. */
+  readonly isFlashbots: boolean;
+  /** Unix microseconds at which the request had been read. */
+  readonly receivedAtUs: number;
+  /** TX_VALIDATION of the side: `off` is exactly v1's checks. */
+  readonly validation: 'strict' | 'off';
+  /** The chain whose transactions are taken. */
+  readonly chainId: bigint;
+  readonly nonces: ReplacementNonces;
+}
+
+/** A decoded `params[0]`. */
+export interface DecodedParam {
+  /** Its canonical JSON text. */
+  readonly param: string;
+  readonly hash: Hex | null;
+  /** The account the order names itself. */
+  readonly signer: Address | null;
+}

@@ -1,0 +1,411 @@
+/**
+ * The stream every order takes: verify → parse → identify → decode → admit → builder, and after a slice
+ * of requests: peers, archive, answers. Each stage is a plain method that returns its submission, or
+ * null once it has answered.
+ *
+ * Order of work is the product here. The builder gets an order in the same call stack in which it was
+ * decoded; signing for the peers, the disk and the answers come after the slice (invariant "builder
+ * first"). A user's success answer is sent when the archive has the order on disk, never before
+ * (invariant "acknowledged means archived").
+ */
+import { filter, Subject, share } from 'rxjs';
+import { decodeOrder, userOrderKey } from './decode.ts';
+import { DedupeWindow } from './dedupe.ts';
+import { Rejection } from './errors.ts';
+import { Intake } from './intake.ts';
+import { parseRequest, RefusedRequest } from './json-rpc.ts';
+import { afterSlice, stage } from './operators.ts';
+import type { Address, AdmittedOrder, Method, Side } from './order.ts';
+import { RateLimiter } from './rate-limit.ts';
+import type { ReplacementNonces } from './replacement-nonces.ts';
+import { isArchived, isShared, ROUTES, USER_CALLER } from './routes.ts';
+import { type Arrival, accept, refuse, type ShownCertificate, Submission } from './submission.ts';
+
+/** Where an order goes next. Must take it at once, without throwing and without waiting. */
+export interface Outlet {
+  send(admitted: AdmittedOrder): void;
+}
+
+/** The archive: `done` runs once the order is durable, or with the reason why it is not. */
+export interface ArchiveOutlet {
+  readonly accepting: boolean;
+  /** Why not, for the caller, when it is not accepting. */
+  readonly refusal: string;
+  append(admitted: AdmittedOrder, done: (error: Error | null) => void): void;
+}
+
+/** Who is calling on the system API. */
+export interface Callers {
+  /** @returns the hub name of the caller, or why it may not call. Never throws. */
+  identify(signer: Address, certificate: ShownCertificate | undefined): string | Rejection;
+  /** Fetches the hub's list anew (rate-limited and coalesced by the registry). */
+  refresh(): Promise<void>;
+}
+
+export type PipelineStep = 'validation' | 'serialize' | 'rate_limiting' | 'builder' | 'share' | 'archive';
+
+/** What is reported for metrics. Durations in microseconds. */
+export interface PipelineEvents {
+  incoming(side: Side, caller: string, method: Method): void;
+  duplicate(side: Side, caller: string): void;
+  step(side: Side, method: Method, step: PipelineStep, us: number): void;
+  rejected(side: Side, method: Method | 'unknown', kind: Rejection['kind']): void;
+  /** An answer was sent: `us` since the body was read, `bytes` of the body. */
+  answered(side: Side, method: Method | 'unknown', us: number, bytes: number): void;
+  /** A defect of ours; the request got an internal error. */
+  fault(error: unknown): void;
+}
+
+export interface PipelineOptions {
+  readonly validation: Readonly<Record<Side, 'strict' | 'off'>>;
+  readonly chainId: bigint;
+  readonly flashbotsSigner: Address;
+  readonly dedupeKeys: number;
+  readonly dedupeWindowUs: number;
+  /** User requests per second, 0 = unlimited. */
+  readonly maxUserRps: number;
+  /** Bytes of request bodies that may wait for their turn. */
+  readonly intakeBytes: number;
+  /** Requests that may wait for a refresh of the hub's list at once. */
+  readonly maxWaitingForRefresh: number;
+}
+
+export interface PipelineModules {
+  readonly verifySignature: (header: string | undefined, body: Uint8Array) => Address | Rejection;
+  readonly callers: Callers;
+  readonly nonces: ReplacementNonces;
+  readonly builder: Outlet | null;
+  readonly peers: Outlet | null;
+  readonly archive: ArchiveOutlet | null;
+  /** Unix microseconds. */
+  readonly clock: () => number;
+  readonly events: PipelineEvents;
+}
+
+/** Requests worked off between two turns of the event loop (measured: see intake.ts). */
+const SLICE_LENGTH = 8;
+const NO_SIGNER: Address = '0x0000000000000000000000000000000000000000';
+
+export class Pipeline {
+  readonly #options: PipelineOptions;
+  readonly #modules: PipelineModules;
+  readonly #window: DedupeWindow<Submission>;
+  readonly #limiter: RateLimiter;
+  readonly #intake: Intake<Submission>;
+  readonly #submissions$ = new Subject<Submission>();
+  readonly #sliceEnd$ = new Subject<void>();
+  #waitingForRefresh = 0;
+  #unanswered = 0;
+  #draining = false;
+  #drained: (() => void) | null = null;
+
+  constructor(options: PipelineOptions, modules: PipelineModules) {
+    this.#options = options;
+    this.#modules = modules;
+    this.#window = new DedupeWindow({ maxKeys: options.dedupeKeys, windowUs: options.dedupeWindowUs });
+    this.#limiter = new RateLimiter(options.maxUserRps);
+    this.#intake = new Intake(
+      { maxBytes: options.intakeBytes, sliceLength: SLICE_LENGTH },
+      {
+        process: (submission) => this.#submissions$.next(submission),
+        sliceEnd: () => this.#sliceEnd$.next(),
+        bytesOf: (submission) => submission.arrival.body.length,
+      },
+    );
+    this.#connect();
+  }
+
+  /** Bytes and requests waiting, requests not yet answered, keys in the dedupe window. */
+  state(): { waitingBytes: number; waiting: number; unanswered: number; dedupeKeys: number } {
+    return {
+      waitingBytes: this.#intake.bytes,
+      waiting: this.#intake.length,
+      unanswered: this.#unanswered,
+      dedupeKeys: this.#window.size,
+    };
+  }
+
+  /**
+   * Takes a user order of an earlier run, which the archive holds, into the dedupe window: its sender may not have
+   * got the answer and send it again. It is not archived twice then, but it is forwarded, because what waited for
+   * builder and peers when that run ended is lost. Oldest first, before the first `submit`.
+   */
+  remember(
+    order: { readonly method: Method; readonly canonical: Uint8Array; readonly signer: Address },
+    receivedAtUs: number,
+  ): void {
+    const key = userOrderKey(order.method, order.canonical, order.signer);
+    if (key === null) return;
+    const seen = this.#window.add(key, receivedAtUs);
+    seen.archive = 'durable';
+    seen.forwarded = false;
+  }
+
+  /** Takes a request. Its answer comes through `arrival.respond`, always, once. */
+  submit(arrival: Arrival): void {
+    const submission = new Submission(arrival);
+    this.#unanswered += 1;
+    if (this.#draining) {
+      this.#refuse(submission, new Rejection('shutting_down', 'the node is shutting down'));
+    } else if (!this.#intake.offer(submission)) {
+      this.#refuse(submission, new Rejection('overloaded', 'too many requests are waiting, try again'));
+    }
+  }
+
+  /** Refuses what comes from now on. @returns when everything taken before has been answered. */
+  drain(): Promise<void> {
+    this.#draining = true;
+    if (this.#unanswered === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#drained = resolve;
+    });
+  }
+
+  #connect(): void {
+    const { builder, peers, archive } = this.#modules;
+    const fault = (submission: Submission, error: unknown) => {
+      this.#modules.events.fault(error);
+      this.#refuse(submission, new Rejection('internal', 'internal error'));
+    };
+    const admitted$ = this.#submissions$.pipe(
+      stage(this.#verify, fault),
+      stage(this.#parse, fault),
+      stage(this.#identify, fault),
+      stage(this.#decode, fault),
+      stage(this.#admit, fault),
+      share(),
+    );
+    const later$ = admitted$.pipe(afterSlice(this.#sliceEnd$), share());
+
+    // Subscription order is delivery order: the builder is first.
+    if (builder !== null) admitted$.pipe(filter(goesToBuilder), stage(this.#toBuilder, fault)).subscribe();
+    if (peers !== null) later$.pipe(filter(goesToPeers), stage(this.#toPeers, fault)).subscribe();
+    if (archive !== null) {
+      later$.pipe(filter(goesToArchive), stage(this.#toArchive, this.#archiveFault)).subscribe();
+    }
+    later$.pipe(filter(answersAtOnce), stage(this.#answer, fault)).subscribe();
+  }
+
+  /** Who signed? Protocol section 3; an unsigned order is taken from Flashbots' own infrastructure only. */
+  readonly #verify = (submission: Submission): Submission | null => {
+    const { arrival } = submission;
+    if (arrival.signature === undefined && ROUTES[arrival.side].signature === 'optional') {
+      submission.signer = NO_SIGNER;
+      return submission;
+    }
+    const signer = this.#modules.verifySignature(arrival.signature, arrival.body);
+    if (signer instanceof Rejection) return this.#refuse(submission, signer);
+    submission.signer = signer;
+    return submission;
+  };
+
+  /** Which method, with which params? Protocol section 2. */
+  readonly #parse = (submission: Submission): Submission | null => {
+    const parsed = parseRequest(submission.arrival.body);
+    submission.idText = parsed.idText;
+    if (parsed instanceof RefusedRequest) return this.#refuse(submission, parsed.rejection);
+    submission.method = parsed.method;
+    submission.request = parsed;
+    return submission;
+  };
+
+  /** May the signer call here? Protocol section 5. */
+  readonly #identify = (submission: Submission): Submission | null => {
+    const { arrival, signer } = submission;
+    if (ROUTES[arrival.side].signer === 'anyone') {
+      submission.caller = USER_CALLER;
+      return submission;
+    }
+    const caller = this.#modules.callers.identify(signer, arrival.certificate);
+    if (typeof caller === 'string') {
+      submission.caller = caller;
+      return submission;
+    }
+    if (submission.refreshed || this.#waitingForRefresh >= this.#options.maxWaitingForRefresh) {
+      return this.#refuse(submission, caller);
+    }
+    submission.refreshed = true;
+    this.#waitingForRefresh += 1;
+    const again = () => {
+      this.#waitingForRefresh -= 1;
+      if (!this.#intake.offer(submission)) this.#refuse(submission, caller);
+    };
+    this.#modules.callers.refresh().then(again, again);
+    return null;
+  };
+
+  /** The order itself: validated, completed, canonical. Protocol section 4. */
+  readonly #decode = (submission: Submission): Submission | null => {
+    const { arrival, signer, request } = submission;
+    if (request === null) throw new Error('decode before parse');
+    const start = this.#modules.clock();
+    const order = decodeOrder(request, {
+      side: arrival.side,
+      signer,
+      isFlashbots: signer === this.#options.flashbotsSigner,
+      receivedAtUs: arrival.receivedAtUs,
+      validation: this.#options.validation[arrival.side],
+      chainId: this.#options.chainId,
+      nonces: this.#modules.nonces,
+    });
+    submission.request = null;
+    if (order instanceof Rejection) return this.#refuse(submission, order);
+    submission.order = order;
+    const { events } = this.#modules;
+    events.incoming(arrival.side, submission.caller, order.method);
+    const now = this.#modules.clock();
+    events.step(arrival.side, order.method, 'validation', start - arrival.receivedAtUs);
+    events.step(arrival.side, order.method, 'serialize', now - start);
+    return submission;
+  };
+
+  /**
+   * Taken before? Within the limits? A duplicate gets the first one's answer, which for a user means: when
+   * the archive has it. A user's order that a peer sent before is archived here too, because only this
+   * node answers for it.
+   */
+  readonly #admit = (submission: Submission): Submission | null => {
+    const start = this.#modules.clock();
+    const { order, side, receivedAtUs } = submission;
+    const route = ROUTES[side];
+    const archived = this.#modules.archive !== null && isArchived(route, order.method);
+    const seen = order.key === null ? null : this.#window.find(order.key, receivedAtUs);
+    if (seen !== null) {
+      this.#modules.events.duplicate(side, submission.caller);
+      if (!seen.forwarded) {
+        seen.forwarded = true;
+        submission.seen = seen;
+        return submission;
+      }
+      if (!archived || seen.archive === 'durable') {
+        this.#accept(submission, seen.receivedAtUs);
+        return null;
+      }
+      if (seen.archive === 'pending') {
+        if (seen.waiters === null) seen.waiters = [];
+        seen.waiters.push(submission);
+        return null;
+      }
+    }
+    if (archived && !this.#modules.archive?.accepting) {
+      const why = this.#modules.archive?.refusal ?? '';
+      return this.#refuse(submission, new Rejection('archive_unavailable', why));
+    }
+    if (route.rateLimited && !this.#limiter.take(receivedAtUs)) {
+      return this.#refuse(submission, new Rejection('rate_limited', 'requests to user API are rate limited'));
+    }
+    submission.forwarded = seen !== null;
+    submission.seen = seen ?? (order.key === null ? null : this.#window.add(order.key, receivedAtUs));
+    if (archived && submission.seen !== null) submission.seen.archive = 'pending';
+    this.#modules.events.step(side, order.method, 'rate_limiting', this.#modules.clock() - start);
+    return submission;
+  };
+
+  readonly #toBuilder = (submission: Submission): null => {
+    const start = this.#modules.clock();
+    this.#modules.builder?.send(submission);
+    this.#modules.events.step(
+      submission.side,
+      submission.order.method,
+      'builder',
+      this.#modules.clock() - start,
+    );
+    return null;
+  };
+
+  readonly #toPeers = (submission: Submission): null => {
+    const start = this.#modules.clock();
+    this.#modules.peers?.send(submission);
+    this.#modules.events.step(
+      submission.side,
+      submission.order.method,
+      'share',
+      this.#modules.clock() - start,
+    );
+    return null;
+  };
+
+  readonly #toArchive = (submission: Submission): null => {
+    const start = this.#modules.clock();
+    this.#modules.archive?.append(submission, (error) => this.#archived(submission, error));
+    this.#modules.events.step(
+      submission.side,
+      submission.order.method,
+      'archive',
+      this.#modules.clock() - start,
+    );
+    return null;
+  };
+
+  readonly #answer = (submission: Submission): null => {
+    this.#accept(submission, submission.seen?.receivedAtUs ?? submission.receivedAtUs);
+    return null;
+  };
+
+  /** The archive's word on an order: answers its sender and every duplicate that waited for it. */
+  #archived(submission: Submission, error: Error | null): void {
+    const { seen } = submission;
+    const waiters = seen?.waiters ?? null;
+    if (seen !== null) {
+      // After a failure the key stays: a retry is archived, but not forwarded a second time.
+      seen.archive = error === null ? 'durable' : 'none';
+      seen.waiters = null;
+    }
+    const receivedAtUs = seen?.receivedAtUs ?? submission.receivedAtUs;
+    const rejection =
+      error === null
+        ? null
+        : new Rejection('archive_unavailable', `the order was not archived: ${error.message}`);
+    for (const one of waiters === null ? [submission] : [submission, ...waiters]) {
+      if (rejection === null) this.#accept(one, receivedAtUs);
+      else this.#refuse(one, rejection);
+    }
+  }
+
+  readonly #archiveFault = (submission: Submission, error: unknown): void => {
+    this.#modules.events.fault(error);
+    this.#archived(submission, new Error('internal error'));
+  };
+
+  #accept(submission: Submission, receivedAtUs: number): void {
+    if (submission.answered) return;
+    accept(submission, receivedAtUs);
+    this.#answered(submission);
+  }
+
+  #refuse(submission: Submission, rejection: Rejection): null {
+    if (submission.answered) return null;
+    this.#modules.events.rejected(submission.side, submission.method, rejection.kind);
+    refuse(submission, rejection);
+    this.#answered(submission);
+    return null;
+  }
+
+  #answered(submission: Submission): void {
+    submission.answered = true;
+    this.#unanswered -= 1;
+    const { arrival } = submission;
+    const us = this.#modules.clock() - arrival.receivedAtUs;
+    this.#modules.events.answered(arrival.side, submission.method, us, arrival.body.length);
+    if (this.#unanswered === 0 && this.#drained !== null) this.#drained();
+  }
+}
+
+function goesToBuilder(submission: Submission): boolean {
+  return ROUTES[submission.side].builder && !submission.forwarded;
+}
+
+function goesToPeers(submission: Submission): boolean {
+  return isShared(ROUTES[submission.side], submission.side, submission.order.method) && !submission.forwarded;
+}
+
+/** A durable one is of an earlier run, see `remember`. */
+function goesToArchive(submission: Submission): boolean {
+  return (
+    isArchived(ROUTES[submission.side], submission.order.method) && submission.seen?.archive !== 'durable'
+  );
+}
+
+function answersAtOnce(submission: Submission): boolean {
+  return !goesToArchive(submission);
+}
