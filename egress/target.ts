@@ -1,0 +1,287 @@
+/**
+ * One receiver of orders (the local builder, a peer): pipelined connections, and the queue of what they
+ * cannot take yet. `send` hands an order to a socket in the same call when there is room.
+ *
+ * What is bounded by what, and what happens at the bound:
+ * - a connection, by orders, bytes and time (pipelined-connection.ts): orders wait in the queue, or go back to it;
+ * - the queue, by bytes and age: the new order is dropped (`queue_full`), the oldest is (`expired`);
+ * - a target that fails, by back-off (connection-pool.ts); one that says "not now" too (refusals.ts).
+ *
+ * Delivery is at least once: the orders of a lost connection go back to their places in the queue and are
+ * sent again within the age bound. Receivers deduplicate (protocol section 5).
+ */
+
+import type { Clock } from '../pipeline/clock.ts';
+import { type AdmittedOrder, BIG_REQUEST_BYTES } from '../pipeline/order.ts';
+import { classifyAnswer } from './answer.ts';
+import type { BackoffOptions } from './backoff.ts';
+import { ConnectionPool, type ConnectionPoolOptions, type ConnectionPoolOwner } from './connection-pool.ts';
+import {
+  type ConnectionEnd,
+  DELIVERY_OVERHEAD_BYTES,
+  type Delivery,
+  type DeliveryEvents,
+  type DropReason,
+  type OutgoingRequest,
+  type TargetState,
+} from './delivery.ts';
+import { DeliveryQueue } from './delivery-queue.ts';
+import type { Dialler } from './pipelined-connection.ts';
+import { Refusals } from './refusals.ts';
+
+export interface TargetOptions extends ConnectionPoolOptions {
+  readonly queueBytes: number;
+  /** Age, from its being handed over, at which an order that waits is dropped. */
+  readonly queueAgeMs: number;
+  /** Between attempts after the target has said "not now". */
+  readonly retry: BackoffOptions;
+  /** How long closing waits for a target that answers nothing, in milliseconds. */
+  readonly closeStallMs: number;
+}
+
+/** Where and how a target is reached. */
+export interface TargetAddress {
+  readonly dialler: Dialler;
+  /** Request line and the header lines that are the same for every order; `headerEnd()` follows. */
+  readonly headStart: string;
+}
+
+export interface TargetModules {
+  readonly events: DeliveryEvents;
+  /** Unix microseconds, the clock of `receivedAtUs`. */
+  readonly now: Clock;
+}
+
+export class Target implements ConnectionPoolOwner {
+  readonly name: string;
+  readonly #options: TargetOptions;
+  readonly #events: DeliveryEvents;
+  readonly #now: Clock;
+  readonly #queue: DeliveryQueue;
+  readonly #refusals: Refusals;
+  readonly #pool: ConnectionPool;
+  #headStart: string;
+  #sequence = 0;
+  #expiryTimer: NodeJS.Timeout | null = null;
+  #closing: PromiseWithResolvers<void> | null = null;
+  #closeTimer: NodeJS.Timeout | null = null;
+  #closeDeadlineMs = 0;
+  #closed = false;
+
+  /** Begins to connect at once. */
+  constructor(name: string, address: TargetAddress, options: TargetOptions, modules: TargetModules) {
+    this.name = name;
+    this.#headStart = address.headStart;
+    this.#options = options;
+    this.#events = modules.events;
+    this.#now = modules.now;
+    this.#queue = new DeliveryQueue({ maxBytes: options.queueBytes, maxAgeMs: options.queueAgeMs });
+    this.#refusals = new Refusals(options.retry, () => this.#waitOver());
+    this.#pool = new ConnectionPool(address.dialler, options, this);
+    this.#pool.open(false);
+  }
+
+  /** Is a connection open? */
+  get up(): boolean {
+    return this.#pool.up > 0;
+  }
+
+  /** Sends an order in this call, or queues it. Its fate is told through the events. */
+  send(request: OutgoingRequest): void {
+    const bytes = request.admitted.order.canonical.length + DELIVERY_OVERHEAD_BYTES;
+    const delivery: Delivery = { request, sequence: this.#sequence++, bytes, sentAtMs: 0, refusals: 0 };
+    if (this.#closing !== null) this.#drop(delivery, 'shutdown');
+    else if (this.#queue.length > 0 || !this.#write(delivery)) this.#enqueue(delivery);
+  }
+
+  /**
+   * Moves the target to another address or certificate: its connections end, the queue stays, orders
+   * without an answer go to the new place. Nothing more is written to the old one.
+   */
+  replace(address: TargetAddress): void {
+    if (this.#closed) return;
+    this.#headStart = address.headStart;
+    this.#pool.replace(address.dialler);
+  }
+
+  state(): TargetState {
+    const oldest = this.#queue.peek() ?? this.#refusals.oldest();
+    return {
+      name: this.name,
+      queueLength: this.#queue.length + this.#refusals.length,
+      queueBytes: this.#queue.bytes + this.#refusals.bytes,
+      oldestAgeMs: oldest === undefined ? 0 : performance.now() - oldest.request.bornMs,
+      outstanding: this.#pool.outstanding,
+      connectionsUp: this.#pool.up,
+    };
+  }
+
+  /**
+   * Takes no more orders, waits until those it has are answered, then closes. A target that is away or answers
+   * nothing for `closeStallMs` is not waited for any longer: one dead peer must not hold up every restart of a node.
+   * @param deadlineMs how long to wait at most; what is left then is dropped (`shutdown`)
+   */
+  close(deadlineMs: number): Promise<void> {
+    if (this.#closing !== null) return this.#closing.promise;
+    this.#closing = Promise.withResolvers<void>();
+    this.#closeDeadlineMs = performance.now() + deadlineMs;
+    this.#waitForAnswers();
+    this.#closeIfIdle();
+    return this.#closing.promise;
+  }
+
+  // --- what the connections report ---
+
+  connected(): void {
+    this.#events.connected(this.name);
+  }
+
+  disconnected(reason: ConnectionEnd): void {
+    this.#events.disconnected(this.name, reason);
+  }
+
+  answered(delivery: Delivery, status: number, body: Buffer): void {
+    if (this.#closing !== null) this.#waitForAnswers();
+    const { failure, retryable } = classifyAnswer(status, body);
+    if (failure !== null) this.#events.failed(this.name, failure);
+    if (retryable) {
+      this.#refusals.add(delivery);
+      return;
+    }
+    const { admitted } = delivery.request;
+    const rpcMs = performance.now() - delivery.sentAtMs;
+    this.#events.answered(
+      this.name,
+      admitted,
+      failure === null,
+      isBig(admitted),
+      rpcMs,
+      this.#msSince(admitted),
+    );
+    this.#takeBack(this.#refusals.taken(delivery));
+  }
+
+  unanswered(deliveries: readonly Delivery[], written: number, reason: ConnectionEnd): void {
+    if (this.#closed) {
+      for (const delivery of deliveries) this.#drop(delivery, 'shutdown');
+      return;
+    }
+    for (let i = 0; i < written; i++) {
+      if (reason !== 'replaced') this.#events.failed(this.name, reason);
+      this.#events.resent(this.name);
+    }
+    this.#takeBack(deliveries);
+  }
+
+  /** Sends what waits, as far as there is room. */
+  room(): void {
+    if (this.#closed) return;
+    if (this.#queue.length > 0) {
+      this.#dropExpired();
+      for (let next = this.#queue.peek(); next !== undefined && this.#write(next); next = this.#queue.peek())
+        this.#queue.shift();
+      if (this.#queue.length > 0 && this.#refusals.limit > 0) this.#pool.open(true);
+    }
+    this.#closeIfIdle();
+  }
+
+  // --- orders ---
+
+  /** @returns false when no connection has room or the target is not to be asked now. */
+  #write(delivery: Delivery): boolean {
+    if (this.#pool.outstanding >= this.#refusals.limit) return false;
+    const first = delivery.sentAtMs === 0;
+    if (!this.#pool.write(delivery, this.#headStart)) return false;
+    if (first) {
+      const { admitted } = delivery.request;
+      this.#events.sent(this.name, admitted, isBig(admitted), this.#msSince(admitted));
+    }
+    return true;
+  }
+
+  #enqueue(delivery: Delivery): void {
+    this.#dropExpired();
+    if (!this.#queue.push(delivery, this.#refusals.bytes)) {
+      this.#drop(delivery, 'queue_full');
+      return;
+    }
+    this.#watchAge();
+    if (this.#refusals.limit > 0) this.#pool.open(true);
+  }
+
+  #takeBack(deliveries: readonly Delivery[]): void {
+    if (deliveries.length === 0) return;
+    this.#queue.putBack(deliveries);
+    // The oldest may now be older than the one the timer was set for.
+    if (this.#expiryTimer !== null) clearTimeout(this.#expiryTimer);
+    this.#expiryTimer = null;
+    this.#watchAge();
+  }
+
+  /** The wait after a refusal is over. */
+  #waitOver(): void {
+    const nowMs = performance.now();
+    const expired = this.#refusals.takeExpired((delivery) => this.#queue.isExpired(delivery, nowMs));
+    for (const delivery of expired) this.#drop(delivery, 'expired');
+    this.#takeBack(this.#refusals.release(this.#queue.length === 0));
+    this.room();
+  }
+
+  #drop(delivery: Delivery, reason: DropReason): void {
+    this.#events.dropped(this.name, reason, delivery.request.admitted);
+  }
+
+  #dropExpired(): void {
+    if (this.#queue.length === 0) return;
+    const nowMs = performance.now();
+    for (let old = this.#queue.shiftExpired(nowMs); old !== undefined; old = this.#queue.shiftExpired(nowMs))
+      this.#drop(old, 'expired');
+  }
+
+  /** Nothing is sent to a target that is down, so age needs a clock of its own. */
+  #watchAge(): void {
+    const oldest = this.#queue.peek();
+    if (this.#expiryTimer !== null || oldest === undefined) return;
+    const leftMs = oldest.request.bornMs + this.#options.queueAgeMs - performance.now();
+    this.#expiryTimer = setTimeout(() => {
+      this.#expiryTimer = null;
+      this.#dropExpired();
+      this.#watchAge();
+      this.#closeIfIdle();
+    }, Math.max(0, leftMs) + 1);
+  }
+
+  // --- closing ---
+
+  #waitForAnswers(): void {
+    if (this.#closed) return;
+    if (this.#closeTimer !== null) clearTimeout(this.#closeTimer);
+    const leftMs = Math.max(0, this.#closeDeadlineMs - performance.now());
+    this.#closeTimer = setTimeout(() => this.#finishClosing(), Math.min(leftMs, this.#options.closeStallMs));
+  }
+
+  #closeIfIdle(): void {
+    if (this.#closing === null || this.#pool.outstanding > 0) return;
+    if (this.#queue.length === 0 && this.#refusals.length === 0) this.#finishClosing();
+  }
+
+  #finishClosing(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#closeTimer !== null) clearTimeout(this.#closeTimer);
+    if (this.#expiryTimer !== null) clearTimeout(this.#expiryTimer);
+    this.#refusals.close();
+    this.#pool.close();
+    for (const delivery of this.#queue.takeAll()) this.#drop(delivery, 'shutdown');
+    for (const delivery of this.#refusals.takeAll()) this.#drop(delivery, 'shutdown');
+    this.#closing?.resolve();
+  }
+
+  #msSince(admitted: AdmittedOrder): number {
+    return (this.#now() - admitted.receivedAtUs) / 1000;
+  }
+}
+
+function isBig(admitted: AdmittedOrder): boolean {
+  return admitted.order.canonical.length >= BIG_REQUEST_BYTES;
+}
