@@ -1,0 +1,356 @@
+/**
+ * The durable spool: appends orders to segment files by group commit. One write with its fdatasync is under way
+ * at a time; what arrives meanwhile is the next commit. An order's sender may be told of success only when its
+ * `done(null)` has been called: from then on the order survives `kill -9` and a power cut.
+ *
+ * Opened by open.ts; read back by scan.ts (segments) and, across segments, by read.ts. What closes the gate, and
+ * what opens it again, is gate.ts's table.
+ */
+import { Batch, type Done, tell } from './batch.ts';
+import { asError } from './failure.ts';
+import { Gate, type GateEvents, type GateReason, SpoolError } from './gate.ts';
+import type { Lock } from './lock.ts';
+import {
+  chainAfter,
+  frameBytes,
+  headerPrefix,
+  isEncodable,
+  type OrderRecord,
+  orderHeaders,
+} from './record.ts';
+import type { RecoveryEvents } from './recover.ts';
+import type { Clock, Retention } from './retention.ts';
+import { hasRoom } from './room.ts';
+import { SEGMENT_HEADER_BYTES } from './segment.ts';
+import { DiskFullError, type SegmentWriter } from './writer.ts';
+
+/** Settings of a spool; times in milliseconds. Defaults: SPOOL_DEFAULTS. */
+export interface SpoolOptions {
+  /** The folder; made with mode 0700 if it is not there. */
+  readonly dir: string;
+  /** `n` of every record: 1 to 64 letters, digits, dots, underscores, colons, dashes. */
+  readonly nodeId: string;
+  /** A segment is closed before it would grow beyond this. */
+  readonly segmentBytes: number;
+  /** Age of its newest record from which on a complete segment is deleted. */
+  readonly retentionMs: number;
+  /** High mark: from this size of all segments on orders are refused. */
+  readonly maxBytes: number;
+  /** Low mark: at this size they are taken again. At least segmentBytes + maxPendingBytes. */
+  readonly lowBytes: number;
+  /** Bytes that may wait in memory to become durable. */
+  readonly maxPendingBytes: number;
+  /** Room that a disk must have again, after it was full, before orders are taken. */
+  readonly roomBytes: number;
+  /** How often a full disk is looked at. */
+  readonly probeMs: number;
+}
+
+export const SPOOL_DEFAULTS = {
+  segmentBytes: 64 * 1024 * 1024,
+  retentionMs: 24 * 3600 * 1000,
+  maxBytes: 64 * 1024 ** 3,
+  lowBytes: 60 * 1024 ** 3,
+  maxPendingBytes: 64 * 1024 * 1024,
+  roomBytes: 1024 * 1024,
+  probeMs: 1000,
+} as const satisfies Omit<SpoolOptions, 'dir' | 'nodeId'>;
+
+/** Told what happens, for logs and metrics. Must not throw. */
+export interface SpoolEvents extends RecoveryEvents, GateEvents {
+  /** A commit became durable; `seconds` from its write to the end of its sync. */
+  committed(records: number, bytes: number, seconds: number): void;
+  /** Retention deleted a segment. */
+  segmentDeleted(segment: string): void;
+  /** Retention could not delete; it tries again. */
+  retentionFailed(error: Error): void;
+}
+
+/** A view of the spool for readiness and metrics. */
+export interface SpoolState {
+  readonly accepting: boolean;
+  readonly reason: GateReason | null;
+  /** All segments and what waits in memory. */
+  readonly bytes: number;
+  readonly pendingBytes: number;
+  readonly epoch: number;
+  /** Sequence of the last record appended, and of the last durable one. */
+  readonly lastSequence: number;
+  readonly durableSequence: number;
+  /** Age of the oldest segment that is still there. */
+  readonly oldestRecordAgeMs: number;
+}
+
+/** Where a spool begins: what open.ts found or made. Everything up to it is durable. */
+export interface SpoolStart {
+  readonly epoch: number;
+  readonly sequence: number;
+  readonly chain: string;
+  /** Latest received-at of the epoch, unix µs. */
+  readonly newestUs: number;
+}
+
+/** What a spool works with. */
+export interface SpoolParts {
+  readonly lock: Lock;
+  readonly writer: SegmentWriter;
+  readonly retention: Retention;
+  readonly clock: Clock;
+  readonly events: SpoolEvents;
+}
+
+/** How often segments past their retention are looked for, at most. */
+const RETENTION_CHECK_MS = 60_000;
+
+export class Spool {
+  readonly #options: SpoolOptions;
+  readonly #parts: SpoolParts;
+  readonly #gate: Gate;
+  readonly #epoch: number;
+  readonly #prefix: string;
+  readonly #retentionTimer: NodeJS.Timeout;
+  #probeTimer: NodeJS.Timeout | null = null;
+  #probing: Promise<void> | null = null;
+
+  /** Last record appended. */
+  #sequence: number;
+  #chain: string;
+  /** Last record that is durable; to it the two above go back when a commit is given up. */
+  #durableSequence: number;
+  #durableChain: string;
+  #newestUs: number;
+  /** Monotonic ms of the active segment's first record. */
+  #activeOpenedAt: number;
+
+  #filling = new Batch();
+  /** The batch being written, or the empty one that is next to be filled. */
+  #resting = new Batch();
+  #pendingBytes = 0;
+  #scheduled = false;
+  #running: Promise<void> | null = null;
+  #expiring: Promise<void> | null = null;
+  #closed: Promise<void> | null = null;
+
+  /** Use openSpool (open.ts). */
+  constructor(options: SpoolOptions, parts: SpoolParts, start: SpoolStart) {
+    this.#options = options;
+    this.#parts = parts;
+    this.#gate = new Gate(parts.events);
+    this.#epoch = start.epoch;
+    this.#prefix = headerPrefix(options.nodeId, start.epoch);
+    this.#sequence = this.#durableSequence = start.sequence;
+    this.#chain = this.#durableChain = start.chain;
+    this.#newestUs = start.newestUs;
+    this.#activeOpenedAt = parts.retention.monotonicOf(parts.writer.segment.openedAtUs);
+    const every = Math.min(RETENTION_CHECK_MS, Math.max(10, options.retentionMs / 10));
+    this.#retentionTimer = setInterval(() => this.#expire(), every).unref();
+    this.#checkMarks();
+    this.#expire();
+  }
+
+  /** Null while orders are taken, else why not. */
+  get refusal(): SpoolError | null {
+    return this.#gate.refusal;
+  }
+
+  /**
+   * Appends an order. Never throws; `done` is called exactly once and never before this returns.
+   * @param done gets null once the order is durable, or a SpoolError when it will not be archived: then the order's
+   *   sender must not be told of success.
+   */
+  append(record: OrderRecord, done: Done): void {
+    const refusal = this.#gate.refusal;
+    if (refusal !== null) {
+      process.nextTick(done, refusal);
+      return;
+    }
+    if (!isEncodable(record)) {
+      process.nextTick(done, new SpoolError('malformed', 'the order cannot be archived'));
+      return;
+    }
+    const sequence = this.#sequence + 1;
+    const chain = chainAfter(this.#chain, sequence, record.value);
+    const headers = orderHeaders(this.#prefix, sequence, chain, record);
+    this.#filling.add(sequence, headers, record.value, record.receivedAtUs, done);
+    this.#sequence = sequence;
+    this.#chain = chain;
+    this.#pendingBytes += frameBytes(headers, record.value);
+    this.#checkMarks();
+    this.#schedule();
+  }
+
+  state(): SpoolState {
+    const { retention, clock } = this.#parts;
+    const { reason } = this.#gate;
+    return {
+      accepting: reason === null,
+      reason,
+      bytes: this.#bytes(),
+      pendingBytes: this.#pendingBytes,
+      epoch: this.#epoch,
+      lastSequence: this.#sequence,
+      durableSequence: this.#durableSequence,
+      oldestRecordAgeMs: clock.monotonic() - (retention.oldestOpenedAt ?? this.#activeOpenedAt),
+    };
+  }
+
+  /** Refuses new orders, makes the pending ones durable, releases the folder. May be called again. */
+  close(): Promise<void> {
+    this.#closed ??= this.#shutDown();
+    return this.#closed;
+  }
+
+  #bytes(): number {
+    return this.#parts.retention.bytes + this.#parts.writer.segment.end + this.#pendingBytes;
+  }
+
+  #checkMarks(): void {
+    const { maxBytes, lowBytes, maxPendingBytes } = this.#options;
+    if (this.#pendingBytes > maxPendingBytes) this.#gate.close('pending');
+    else if (this.#pendingBytes <= maxPendingBytes / 2) this.#gate.open('pending');
+    const bytes = this.#bytes();
+    if (bytes >= maxBytes) this.#gate.close('bytes');
+    else if (bytes <= lowBytes) this.#gate.open('bytes');
+  }
+
+  /** A commit begins after the events of this turn of the loop, so that orders that came together go together. */
+  #schedule(): void {
+    if (this.#scheduled || this.#running !== null) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#start();
+    });
+  }
+
+  #start(): void {
+    if (this.#running !== null || this.#filling.records === 0) return;
+    this.#running = this.#commitAll().finally(() => {
+      this.#running = null;
+      if (this.#filling.records > 0) this.#start();
+    });
+  }
+
+  /** Commits until nothing is left. Never rejects. */
+  async #commitAll(): Promise<void> {
+    let durable: readonly Done[] = [];
+    for (;;) {
+      const batch = this.#filling;
+      if (batch.records === 0) {
+        tell(durable, null);
+        durable = [];
+        // Being told, they may have appended more.
+        if (this.#filling.records === 0) return;
+        continue;
+      }
+      this.#filling = this.#resting;
+      this.#resting = batch;
+      // The disk works while those of the last commit are told.
+      const commit = this.#commit(batch);
+      tell(durable, null);
+      durable = [];
+      const error = await commit;
+      if (error !== null) {
+        await this.#giveUp(batch, error);
+        return;
+      }
+      durable = batch.take();
+    }
+  }
+
+  /** Makes a batch durable. @returns the error when that failed. */
+  async #commit(batch: Batch): Promise<Error | null> {
+    const { writer, clock, events } = this.#parts;
+    const started = clock.monotonic();
+    const { length, records, newestUs } = batch;
+    const sequence = this.#sequence;
+    const chain = this.#chain;
+    try {
+      const { end } = writer.segment;
+      if (end + length > this.#options.segmentBytes && end > SEGMENT_HEADER_BYTES) await this.#roll(newestUs);
+      await writer.commit(batch.buffer, length);
+    } catch (error) {
+      return asError(error);
+    }
+    this.#durableSequence = sequence;
+    this.#durableChain = chain;
+    this.#newestUs = Math.max(this.#newestUs, newestUs);
+    this.#pendingBytes -= length;
+    this.#checkMarks();
+    events.committed(records, length, (clock.monotonic() - started) / 1000);
+    return null;
+  }
+
+  async #roll(batchNewestUs: number): Promise<void> {
+    const { writer, retention, clock } = this.#parts;
+    const { name, end } = writer.segment;
+    await writer.roll({
+      nodeId: this.#options.nodeId,
+      epoch: this.#epoch,
+      firstSequence: this.#durableSequence + 1,
+      chainBefore: this.#durableChain,
+      openedAtUs: Math.max(this.#newestUs, batchNewestUs),
+    });
+    retention.keep(name, end, this.#activeOpenedAt, clock.monotonic());
+    this.#activeOpenedAt = clock.monotonic();
+    this.#expire();
+  }
+
+  /**
+   * A commit failed: nobody of it, nor of what came after it, is acknowledged. When the disk was full and what was
+   * written can be taken back, the spool is as if they had never come and may go on later; otherwise it never does.
+   */
+  async #giveUp(batch: Batch, error: Error): Promise<void> {
+    // Closed before anything is awaited, so nothing is appended to a sequence that is taken back.
+    this.#gate.close(error instanceof DiskFullError ? 'disk_full' : 'failed', error);
+    const waiting = [...batch.take(), ...this.#filling.take()];
+    const { writer } = this.#parts;
+    if (this.#gate.has('failed')) {
+      await writer.abandon();
+    } else {
+      await writer.takeBack().catch((reason: Error) => this.#gate.close('failed', reason));
+    }
+    this.#sequence = this.#durableSequence;
+    this.#chain = this.#durableChain;
+    this.#pendingBytes = 0;
+    this.#checkMarks();
+    tell(waiting, this.#gate.refusal);
+    if (!this.#gate.has('failed')) this.#probeLater();
+  }
+
+  #probeLater(): void {
+    if (this.#gate.has('closing')) return;
+    this.#probeTimer = setTimeout(() => {
+      this.#probing = hasRoom(this.#options.dir, this.#options.roomBytes).then((room) => {
+        if (room) this.#gate.open('disk_full');
+        else this.#probeLater();
+      });
+    }, this.#options.probeMs).unref();
+  }
+
+  #expire(): void {
+    const { retention, events } = this.#parts;
+    this.#expiring ??= retention
+      .expire()
+      .then((deleted) => {
+        for (const segment of deleted) events.segmentDeleted(segment);
+        this.#checkMarks();
+      })
+      .catch((error: Error) => events.retentionFailed(error))
+      .finally(() => {
+        this.#expiring = null;
+      });
+  }
+
+  async #shutDown(): Promise<void> {
+    this.#gate.close('closing');
+    clearInterval(this.#retentionTimer);
+    if (this.#probeTimer !== null) clearTimeout(this.#probeTimer);
+    this.#start();
+    while (this.#running !== null) await this.#running;
+    await this.#probing;
+    await this.#expiring;
+    await this.#parts.writer.close().catch(() => {});
+    this.#parts.lock.release();
+  }
+}
