@@ -1,0 +1,287 @@
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+import { connect as connectH2, type IncomingHttpHeaders } from 'node:http2';
+import { Agent, get as httpsGet } from 'node:https';
+import { connect, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { type Credentials, createCredentials } from '../identity/certificate.ts';
+import type { Peer } from '../identity/peer.ts';
+import { certificateOf, clientCertificateGuard } from './client-certificates.ts';
+import { type HttpServerModules, type HttpServerOptions, listenHttp } from './http-server.ts';
+
+const newIdentity = () =>
+  createCredentials({ names: ['127.0.0.1', 'localhost'], validityDays: 1, now: Date.now() });
+const tlsOf = (credentials: Credentials) => ({
+  certificate: credentials.certificatePem,
+  key: credentials.privateKeyPem,
+});
+
+/** A hub entry; only the name and the address are looked at here. */
+const OWNER: Peer = {
+  name: 'peer',
+  address: '0x1111111111111111111111111111111111111111',
+  sendable: false,
+  reason: '',
+  host: undefined,
+  port: undefined,
+  servername: undefined,
+  certificate: undefined,
+  fingerprint: undefined,
+};
+
+async function serve(options: Partial<HttpServerOptions> = {}, modules: Partial<HttpServerModules> = {}) {
+  const evictions: number[] = [];
+  const server = await listenHttp(
+    {
+      listen: { host: '127.0.0.1', port: 0 },
+      tls: null,
+      requestClientCertificate: false,
+      headTimeoutMs: 10_000,
+      requestTimeoutMs: 60_000,
+      writeTimeoutMs: 30_000,
+      idleTimeoutMs: 60_000,
+      maxConnections: 100,
+      ...options,
+    },
+    {
+      onRequest: (request, response) => {
+        request.resume();
+        request.on('end', () => {
+          (response as { writeHead: (status: number) => void }).writeHead(200);
+          (response as { end: (body: string) => void }).end(`served ${request.httpVersion}`);
+        });
+      },
+      onEvicted: () => void evictions.push(evictions.length),
+      ...modules,
+    },
+  );
+  onTestFinished(() => server.close());
+  return { server, evictions, port: server.address.port };
+}
+
+function track<T extends Socket>(socket: T): T {
+  socket.on('error', () => undefined);
+  onTestFinished(() => void socket.destroy());
+  return socket;
+}
+
+async function open(port: number): Promise<Socket> {
+  const socket = track(connect(port, '127.0.0.1'));
+  await once(socket, 'connect');
+  return socket;
+}
+
+const closed = (socket: Socket) => (socket.closed ? Promise.resolve([]) : once(socket, 'close'));
+
+/** Sends a request on a kept-alive connection and waits for its answer's body. */
+async function ask(socket: Socket): Promise<string> {
+  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+  let text = '';
+  while (!text.includes('served')) text += String((await once(socket, 'data'))[0]);
+  return text;
+}
+
+describe('plain HTTP', () => {
+  test('a head that does not come to its end closes the connection', async () => {
+    const { port } = await serve({ headTimeoutMs: 200, requestTimeoutMs: 400 });
+    const slow = await open(port);
+    slow.resume();
+    slow.write('POST / HTTP/1.1\r\nHost: x\r\nX-Slow: ');
+    const other = await open(port);
+    expect(await ask(other)).toContain('served 1.1');
+    await closed(slow);
+  });
+
+  test('at the bound the connection idle longest goes, and one with a request under way stays', async () => {
+    const { promise: release, resolve } = Promise.withResolvers<void>();
+    const started = Promise.withResolvers<void>();
+    const { server, evictions, port } = await serve(
+      { maxConnections: 3 },
+      {
+        onRequest: async (request, response) => {
+          server.connections.begin(request.socket);
+          if (request.url === '/slow') {
+            started.resolve();
+            await release;
+          }
+          server.connections.end(request.socket);
+          (response as { end: (body: string) => void }).end('served');
+        },
+      },
+    );
+    const busy = await open(port);
+    busy.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n');
+    await started.promise;
+    const idle = await open(port);
+    const active = await open(port);
+    await ask(active);
+    const newcomer = await open(port);
+    await closed(idle);
+    expect(await ask(newcomer)).toContain('served');
+    expect(await ask(active)).toContain('served');
+    resolve();
+    expect(String((await once(busy, 'data'))[0])).toContain('served');
+    expect(evictions).toHaveLength(1);
+  });
+
+  test('thousands of idle connections leave room for one more', async () => {
+    const { server, evictions, port } = await serve({ maxConnections: 500 });
+    for (let i = 0; i < 2000; i += 100) await Promise.all(Array.from({ length: 100 }, () => open(port)));
+    expect(await ask(await open(port))).toContain('served');
+    expect(server.connections.size).toBeLessThanOrEqual(500);
+    expect(evictions.length).toBeGreaterThanOrEqual(1500);
+  });
+
+  test('stopAccepting answers what is in flight and takes no new connections', async () => {
+    const { promise: release, resolve } = Promise.withResolvers<void>();
+    const started = Promise.withResolvers<void>();
+    const { server, port } = await serve(
+      {},
+      {
+        onRequest: async (_request, response) => {
+          started.resolve();
+          await release;
+          (response as { end: (body: string) => void }).end('served');
+        },
+      },
+    );
+    const socket = await open(port);
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+    await started.promise;
+    server.stopAccepting();
+    const late = track(connect(port, '127.0.0.1'));
+    const [error] = (await once(late, 'error')) as [NodeJS.ErrnoException];
+    expect(error.code).toBe('ECONNREFUSED');
+    resolve();
+    expect(String((await once(socket, 'data'))[0])).toContain('served');
+  });
+
+  test('an address in use is named', async () => {
+    const { port } = await serve();
+    await expect(serve({ listen: { host: '127.0.0.1', port } })).rejects.toThrow(
+      `cannot listen on 127.0.0.1:${port}`,
+    );
+  });
+});
+
+async function openTls(port: number, options: ConnectionOptions = {}): Promise<TLSSocket> {
+  const socket = track(connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ...options }));
+  await once(socket, 'secureConnect');
+  return socket;
+}
+
+async function askH2(port: number): Promise<{ headers: IncomingHttpHeaders; body: string }> {
+  const session = connectH2(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  onTestFinished(() => session.destroy());
+  session.on('error', () => undefined);
+  const stream = session.request({ ':path': '/' });
+  const [headers] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+  let body = '';
+  for await (const chunk of stream) body += String(chunk);
+  return { headers, body };
+}
+
+describe('TLS', () => {
+  test('HTTP/1.1 and HTTP/2 by ALPN on one port, counted as connections', async () => {
+    const { server, port } = await serve({ tls: tlsOf(await newIdentity()) });
+    expect(await ask(await openTls(port, { ALPNProtocols: ['http/1.1'] }))).toContain('served 1.1');
+    expect((await askH2(port)).body).toBe('served 2.0');
+    expect(server.connections.size).toBe(2);
+  });
+
+  test('a new identity serves new handshakes and leaves open connections alone', async () => {
+    const [first, second] = [await newIdentity(), await newIdentity()];
+    const { server, port } = await serve({ tls: tlsOf(first) });
+    const old = await openTls(port);
+    server.setTls(tlsOf(second));
+    const fresh = await openTls(port);
+    expect(old.getPeerX509Certificate()?.raw.equals(first.certificateDer)).toBe(true);
+    expect(fresh.getPeerX509Certificate()?.raw.equals(second.certificateDer)).toBe(true);
+    expect(await ask(old)).toContain('served');
+  });
+
+  test('close ends with clients that keep their connections, and forgets every connection', async () => {
+    const { server, port } = await serve({ tls: tlsOf(await newIdentity()) });
+    const agent = new Agent({ keepAlive: true, rejectUnauthorized: false, maxSockets: 8 });
+    onTestFinished(() => agent.destroy());
+    const get = async () => {
+      const request = httpsGet({ port, host: '127.0.0.1', agent });
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
+      await response.resume().toArray();
+    };
+    await Promise.all(Array.from({ length: 40 }, get));
+    await askH2(port);
+    server.stopAccepting();
+    await server.close();
+    await vi.waitFor(() => expect(server.connections.size).toBe(0));
+  });
+
+  test('a handshake that does not happen does not keep the connection for ever', async () => {
+    const { server, port } = await serve({ tls: tlsOf(await newIdentity()), maxConnections: 1 });
+    const mute = await open(port);
+    await openTls(port).then(ask);
+    await closed(mute);
+    expect(server.connections.size).toBe(1);
+  });
+
+  describe('client certificates', () => {
+    async function guarded(
+      mode: 'request' | 'require',
+      listed: Set<string>,
+      onRefresh: () => void = () => undefined,
+    ) {
+      const refused: string[] = [];
+      const seen: (string | undefined)[] = [];
+      const { port } = await serve(
+        { tls: tlsOf(await newIdentity()), requestClientCertificate: true },
+        {
+          onSecureConnection: clientCertificateGuard(mode, {
+            peers: {
+              byAddress: () => [],
+              byFingerprint: (fingerprint) => (listed.has(fingerprint) ? [OWNER] : []),
+              refresh: () => {
+                onRefresh();
+                return Promise.resolve();
+              },
+            },
+            refused: (reason) => void refused.push(reason),
+          }),
+          onRequest: (request, response) => {
+            seen.push(certificateOf(request.socket)?.fingerprint);
+            (response as { end: (body: string) => void }).end('served');
+          },
+        },
+      );
+      return { port, refused, seen };
+    }
+    const shown = (credentials: Credentials) => ({
+      cert: credentials.certificatePem,
+      key: credentials.privateKeyPem,
+    });
+
+    test('a listed one is known with each request, none is fine when only asked for', async () => {
+      const client = await newIdentity();
+      const { port, seen } = await guarded('request', new Set([client.fingerprint]));
+      await openTls(port, shown(client)).then(ask);
+      await openTls(port).then(ask);
+      expect(seen).toEqual([client.fingerprint, undefined]);
+    });
+
+    test('one that is not listed is refused after one look at a fresh list', async () => {
+      const [stranger, newcomer] = [await newIdentity(), await newIdentity()];
+      const listed = new Set<string>();
+      const { port, refused } = await guarded('request', listed, () => listed.add(newcomer.fingerprint));
+      const socket = await openTls(port, shown(newcomer));
+      expect(await ask(socket)).toContain('served');
+      await closed(await openTls(port, shown(stranger)));
+      expect(refused).toEqual(['not listed']);
+    });
+
+    test('none is refused when one is demanded', async () => {
+      const { port, refused } = await guarded('require', new Set());
+      await closed(await openTls(port));
+      expect(refused).toEqual(['missing']);
+    });
+  });
+});

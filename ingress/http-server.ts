@@ -1,0 +1,176 @@
+/**
+ * One listening HTTP server: plain HTTP/1.1, or TLS with HTTP/1.1 and HTTP/2 by ALPN. Holds the time and
+ * size limits of the transport, so that a client that is slow with its handshake, its head, its body or
+ * its reading costs a bounded amount; what a request means is the caller's.
+ */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  createSecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
+import type { AddressInfo, Server, Socket } from 'node:net';
+import type { TLSSocket, Server as TlsServer } from 'node:tls';
+import { Connections } from './connections.ts';
+
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** PEM texts. */
+export interface TlsIdentity {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+export interface HttpServerOptions {
+  readonly listen: ListenAddress;
+  /** Null = plain HTTP. */
+  readonly tls: TlsIdentity | null;
+  /** Ask clients for a certificate? What it must be is decided in `onClientCertificate`. */
+  readonly requestClientCertificate: boolean;
+  readonly headTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  /** How long a client may leave an answer unread. */
+  readonly writeTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly maxConnections: number;
+}
+
+export interface HttpServerModules {
+  readonly onRequest: (
+    request: IncomingMessage | Http2ServerRequest,
+    response: ServerResponse | Http2ServerResponse,
+  ) => unknown;
+  /** After each TLS handshake, with the client certificate's DER or null. */
+  readonly onSecureConnection?: ((socket: TLSSocket, certificate: Buffer | null) => void) | undefined;
+  readonly onEvicted: () => void;
+}
+
+export interface HttpServer {
+  readonly address: ListenAddress;
+  readonly connections: Connections;
+  /** New handshakes use this identity; open connections stay. */
+  setTls(tls: TlsIdentity): void;
+  /** No new connections; idle ones are closed, those with a request in flight once it is answered. */
+  stopAccepting(): void;
+  /** Ends every connection once its last answer has left; what stays open after half a second is cut. */
+  close(): Promise<void>;
+}
+
+/** How long a close waits until the last answers have left and the clients have hung up. */
+const LINGER_MS = 500;
+const TLS_HANDSHAKE_TIMEOUT_MS = 10_000;
+/** How often Node looks for heads and requests past their time. */
+const TIMEOUT_CHECK_MS = 1000;
+/** A request's head; the signature header is 175 bytes. */
+const MAX_HEAD_BYTES = 16 * 1024;
+
+/** @throws when the address cannot be bound; the message names it. */
+export async function listenHttp(
+  options: HttpServerOptions,
+  modules: HttpServerModules,
+): Promise<HttpServer> {
+  const sessions = new Set<ServerHttp2Session>();
+  const server =
+    options.tls === null ? plainServer(options) : secureServer(options, options.tls, modules, sessions);
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  server.once('close', end);
+  server.on('request', modules.onRequest);
+  server.on('clientError', (_error: Error, socket: Socket) => socket.destroy());
+  const connections = new Connections(server, options.tls !== null, {
+    maxConnections: options.maxConnections,
+    writeTimeoutMs: options.writeTimeoutMs,
+    onEvicted: modules.onEvicted,
+  });
+  await bind(server, options.listen);
+  const bound = server.address() as AddressInfo;
+  return {
+    address: { host: bound.address, port: bound.port },
+    connections,
+    setTls(tls) {
+      if (options.tls !== null)
+        (server as TlsServer).setSecureContext({ cert: tls.certificate, key: tls.key });
+    },
+    stopAccepting() {
+      server.close();
+      for (const session of sessions) session.close();
+    },
+    async close() {
+      if (server.listening) server.close();
+      for (const session of sessions) session.close();
+      connections.endAll();
+      const timer = setTimeout(() => connections.destroyAll(), LINGER_MS);
+      await ended;
+      clearTimeout(timer);
+    },
+  };
+}
+
+function plainServer(options: HttpServerOptions): Server {
+  const server = createServer({
+    headersTimeout: options.headTimeoutMs,
+    requestTimeout: options.requestTimeoutMs,
+    keepAliveTimeout: options.idleTimeoutMs,
+    connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    maxHeaderSize: MAX_HEAD_BYTES,
+    noDelay: true,
+  });
+  server.timeout = options.idleTimeoutMs;
+  return server;
+}
+
+function secureServer(
+  options: HttpServerOptions,
+  tls: TlsIdentity,
+  modules: HttpServerModules,
+  sessions: Set<ServerHttp2Session>,
+): Server {
+  const server = createSecureServer({
+    allowHTTP1: true,
+    cert: tls.certificate,
+    key: tls.key,
+    minVersion: 'TLSv1.2',
+    handshakeTimeout: TLS_HANDSHAKE_TIMEOUT_MS,
+    requestCert: options.requestClientCertificate,
+    // Whether a certificate is good is not a question of any CA: the owner compares it to the hub's list.
+    rejectUnauthorized: false,
+    headersTimeout: options.headTimeoutMs,
+    requestTimeout: options.requestTimeoutMs,
+    keepAliveTimeout: options.idleTimeoutMs,
+    connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    maxHeaderSize: MAX_HEAD_BYTES,
+    noDelay: true,
+    settings: { maxConcurrentStreams: 256, initialWindowSize: 1 << 20, maxHeaderListSize: MAX_HEAD_BYTES },
+  } as Parameters<typeof createSecureServer>[0]);
+  server.setTimeout(options.idleTimeoutMs);
+  server.on('session', (session) => {
+    sessions.add(session);
+    session.once('close', () => sessions.delete(session));
+    session.on('error', () => session.destroy());
+  });
+  server.on('sessionError', () => undefined);
+  server.on('tlsClientError', (_error, socket) => socket.destroy());
+  const { onSecureConnection } = modules;
+  if (onSecureConnection !== undefined) {
+    server.on('secureConnection', (socket: TLSSocket) => {
+      const certificate = socket.getPeerX509Certificate();
+      onSecureConnection(socket, certificate === undefined ? null : certificate.raw);
+    });
+  }
+  return server;
+}
+
+function bind(server: Server, listen: ListenAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: Error) =>
+      reject(new Error(`cannot listen on ${listen.host}:${listen.port}: ${error.message}`, { cause: error }));
+    server.once('error', failed);
+    server.listen({ host: listen.host, port: listen.port, backlog: 4096 }, () => {
+      server.removeListener('error', failed);
+      resolve();
+    });
+  });
+}

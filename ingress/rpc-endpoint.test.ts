@@ -1,0 +1,302 @@
+import { once } from 'node:events';
+import { connect as connectH2, type IncomingHttpHeaders } from 'node:http2';
+import { connect, type Socket } from 'node:net';
+import { gzipSync } from 'node:zlib';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { createCredentials } from '../identity/certificate.ts';
+import { encodeResult } from '../pipeline/json-rpc.ts';
+import type { Arrival } from '../pipeline/submission.ts';
+import { BodyReader } from './body-reader.ts';
+import { certificateOf } from './client-certificates.ts';
+import { MAX_IN_FLIGHT_PER_CONNECTION } from './connections.ts';
+import { type HttpServer, listenHttp } from './http-server.ts';
+import { type Readiness, rpcListener } from './rpc-endpoint.ts';
+
+const MAX_BODY = 100_000;
+
+interface Setup {
+  readonly tls?: boolean;
+  readonly submit?: (arrival: Arrival) => void;
+  readonly readiness?: (() => Readiness) | null;
+  readonly writeTimeoutMs?: number;
+}
+
+/** An endpoint whose pipeline answers with the length of the body, unless the test takes its place. */
+async function serve({
+  tls = false,
+  submit,
+  readiness = () => ({ ready: true, reasons: [] }),
+  writeTimeoutMs = 30_000,
+}: Setup = {}) {
+  const arrivals: Arrival[] = [];
+  const refused: string[] = [];
+  const bodies = new BodyReader({ maxBodyBytes: MAX_BODY, maxTotalBytes: 10_000_000, timeoutMs: 60_000 });
+  let now = 0;
+  const server: HttpServer = await listenHttp(
+    {
+      listen: { host: '127.0.0.1', port: 0 },
+      tls: tls ? await identity() : null,
+      requestClientCertificate: false,
+      headTimeoutMs: 10_000,
+      requestTimeoutMs: 60_000,
+      writeTimeoutMs,
+      idleTimeoutMs: 60_000,
+      maxConnections: 100,
+    },
+    {
+      onRequest: rpcListener(
+        { side: 'user', maxBodyBytes: MAX_BODY },
+        {
+          bodies,
+          clock: () => {
+            now += 1;
+            return now;
+          },
+          submit: (arrival) => {
+            arrivals.push(arrival);
+            if (submit === undefined)
+              arrival.respond(200, encodeResult('1', String(arrival.body.length)), false);
+            else submit(arrival);
+          },
+          readiness,
+          certificateOf,
+          connections: () => server.connections,
+          rejected: (_side, kind) => void refused.push(kind),
+        },
+      ),
+      onEvicted: () => undefined,
+    },
+  );
+  onTestFinished(async () => {
+    bodies.close();
+    await server.close();
+  });
+  const url = `http://127.0.0.1:${server.address.port}`;
+  const post = (body: string | Uint8Array, headers: Record<string, string> = {}, path = '/') =>
+    fetch(url + path, {
+      method: 'POST',
+      body: typeof body === 'string' ? body : new Uint8Array(body),
+      headers: { 'content-type': 'application/json', ...headers },
+    });
+  return { server, arrivals, refused, url, post, port: server.address.port };
+}
+
+async function identity() {
+  const credentials = await createCredentials({ names: ['127.0.0.1'], validityDays: 1, now: Date.now() });
+  return { certificate: credentials.certificatePem, key: credentials.privateKeyPem };
+}
+
+function open(port: number): Socket {
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => undefined);
+  onTestFinished(() => void socket.destroy());
+  return socket;
+}
+
+describe('the table of protocol section 2', () => {
+  test('GET /livez is 200 and empty', async () => {
+    const { url } = await serve();
+    const response = await fetch(`${url}/livez`);
+    expect([response.status, await response.text()]).toEqual([200, '']);
+  });
+
+  test('GET /readyz is 200 OK or 503 not ready, with what is missing in a header', async () => {
+    let state: Readiness = { ready: true, reasons: [] };
+    const { url } = await serve({ readiness: () => state });
+    const ready = await fetch(`${url}/readyz`);
+    expect([ready.status, await ready.text()]).toEqual([200, 'OK']);
+    state = { ready: false, reasons: ['builder: no answer', 'hub: not registered'] };
+    const not = await fetch(`${url}/readyz`);
+    expect([not.status, await not.text()]).toEqual([503, 'not ready']);
+    expect(not.headers.get('x-not-ready')).toBe('builder: no answer; hub: not registered');
+  });
+
+  test.each(['GET', 'PUT', 'DELETE', 'OPTIONS'])('%s is 405, without CORS', async (method) => {
+    const { url, refused } = await serve({ readiness: null });
+    const response = await fetch(`${url}/readyz`, { method, headers: { origin: 'https://evil.example' } });
+    expect([response.status, await response.text()]).toEqual([405, 'only POST method is allowed']);
+    expect(response.headers.get('access-control-allow-origin')).toBeNull();
+    expect(refused).toEqual(['method_not_allowed']);
+  });
+
+  test.each([
+    'application/json',
+    'application/json; charset=utf-8',
+    'Application/JSON',
+    'application/json ;x=y',
+  ])('content type %s is taken', async (type) => {
+    const { post } = await serve();
+    expect(await (await post('{}', { 'content-type': type })).json()).toMatchObject({ result: 2 });
+  });
+
+  test.each(['text/plain', 'application/jsonp', 'text/json', ''])('content type %j is 415', async (type) => {
+    const { port } = await serve();
+    const socket = open(port);
+    const header = type === '' ? '' : `Content-Type: ${type}\r\n`;
+    socket.write(`POST / HTTP/1.1\r\nHost: x\r\n${header}Content-Length: 2\r\n\r\n{}`);
+    const answer = String((await once(socket, 'data'))[0]);
+    expect(answer).toContain('HTTP/1.1 415');
+    expect(answer).toContain('header Content-Type must be application/json');
+  });
+
+  test('a body over the limit is -32600, compressed or not; the limit itself passes', async () => {
+    const { post, refused } = await serve();
+    expect(await (await post(Buffer.alloc(MAX_BODY))).json()).toMatchObject({ result: MAX_BODY });
+    const error = { code: -32600, message: `request body is too big, max size: ${MAX_BODY}` };
+    const tooBig = await post(Buffer.alloc(MAX_BODY + 1));
+    expect([tooBig.status, await tooBig.json()]).toEqual([200, { jsonrpc: '2.0', id: null, error }]);
+    const bomb = await post(gzipSync(Buffer.alloc(1_000_000)), { 'content-encoding': 'gzip' });
+    expect(await bomb.json()).toMatchObject({ error });
+    expect(refused).toEqual(['body_too_big', 'body_too_big']);
+  });
+
+  test('gzip bodies reach the pipeline decompressed; a damaged one is named', async () => {
+    const { post, arrivals } = await serve();
+    await post(gzipSync('{"a":1}'), { 'content-encoding': 'gzip' });
+    expect(arrivals[0]?.body.toString()).toBe('{"a":1}');
+    const damaged = await post('x', { 'content-encoding': 'gzip' });
+    expect(await damaged.json()).toMatchObject({
+      error: { code: -32700, message: 'request body is not valid gzip' },
+    });
+    expect((await post('x', { 'content-encoding': 'br' })).status).toBe(415);
+  });
+});
+
+test('the signature header of v2 wins over that of v1; any path will do', async () => {
+  const { post, arrivals } = await serve();
+  await post('{}', { 'x-flashbots-signature': 'one' });
+  await post('{}', { 'x-flashbots-signature': 'one', 'x-buildernet-signature': 'two' }, '/some/path?x=1');
+  await post('{}');
+  expect(arrivals.map(({ signature }) => signature)).toEqual(['one', 'two', undefined]);
+  expect(arrivals.map(({ side, certificate }) => [side, certificate])).toEqual(
+    Array.from({ length: 3 }, () => ['user', undefined]),
+  );
+});
+
+test('a refusal for overload carries its status and a hint when to retry', async () => {
+  const { post } = await serve({ submit: (arrival) => arrival.respond(429, '{}', false) });
+  const response = await post('{}');
+  expect([response.status, response.headers.get('retry-after')]).toEqual([429, '1']);
+});
+
+test('pipelined requests are answered in order, whatever order their answers come in', async () => {
+  const waiting: Arrival[] = [];
+  const all = Promise.withResolvers<void>();
+  const { port } = await serve({
+    submit: (arrival) => {
+      if (waiting.push(arrival) === 3) all.resolve();
+    },
+  });
+  const socket = open(port);
+  const request = (body: string) =>
+    `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  socket.write(['"a"', '"b"', '"c"'].map(request).join(''));
+  await all.promise;
+  for (const arrival of waiting.toReversed()) arrival.respond(200, arrival.body.toString(), false);
+  let text = '';
+  while (!text.includes('"c"')) text += String((await once(socket, 'data'))[0]);
+  expect(text.match(/"[abc]"/g)).toEqual(['"a"', '"b"', '"c"']);
+});
+
+test('a flood of pipelined requests on one connection is refused beyond the bound and hurts no other', async () => {
+  const held: Arrival[] = [];
+  const { port, post, refused } = await serve({
+    submit: (arrival) => {
+      if (arrival.signature === 'other') arrival.respond(200, '{}', false);
+      else held.push(arrival);
+    },
+  });
+  const flooder = open(port);
+  const one = 'POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}';
+  for (let i = 0; i < 20; i += 1) flooder.write(one.repeat(500));
+  while (refused.length === 0) await post('{}', { 'x-flashbots-signature': 'other' });
+  expect(held).toHaveLength(MAX_IN_FLIGHT_PER_CONNECTION);
+  expect((await post('{}', { 'x-flashbots-signature': 'other' })).status).toBe(200);
+  expect(new Set(refused)).toEqual(new Set(['overloaded']));
+});
+
+test('a client that leaves before its answer does no harm', async () => {
+  const { promise, resolve } = Promise.withResolvers<Arrival>();
+  const { port, post } = await serve({
+    submit: (arrival) => {
+      if (arrival.signature === 'leaver') resolve(arrival);
+      else arrival.respond(200, '{}', false);
+    },
+  });
+  const socket = open(port);
+  socket.write(
+    'POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Flashbots-Signature: leaver\r\nContent-Length: 2\r\n\r\n{}',
+  );
+  const arrival = await promise;
+  socket.destroy();
+  await once(socket, 'close');
+  await post('{}');
+  expect(() => arrival.respond(200, '{}', true)).not.toThrow();
+  expect((await post('{}')).status).toBe(200);
+});
+
+test('a client that does not read its answers is closed after its time, one that reads is not', async () => {
+  const answer = 'x'.repeat(8_000_000);
+  const { server, port, post } = await serve({
+    writeTimeoutMs: 100,
+    submit: (arrival) => arrival.respond(200, answer, false),
+  });
+  const deaf = open(port).pause();
+  deaf.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}');
+  expect((await (await post('{}')).text()).length).toBe(answer.length);
+  expect(server.connections.size).toBe(2);
+  await vi.waitFor(() => expect(server.connections.size).toBe(1), { timeout: 5000 });
+  expect((await (await post('{}')).text()).length).toBe(answer.length);
+});
+
+test('a refusal that closes ends the connection after its answer', async () => {
+  const { port } = await serve({ submit: (arrival) => arrival.respond(200, '{"bye":1}', true) });
+  const socket = open(port);
+  socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}');
+  let text = '';
+  for await (const chunk of socket) text += String(chunk);
+  expect(text).toContain('Connection: close');
+  expect(text).toContain('{"bye":1}');
+});
+
+test('HTTP/2: many requests on one connection, the same answers', async () => {
+  const { port, arrivals } = await serve({ tls: true });
+  const session = connectH2(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  onTestFinished(() => session.destroy());
+  const post = async (body: string, headers: Record<string, string> = {}) => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/',
+      'content-type': 'application/json',
+      ...headers,
+    });
+    stream.end(body);
+    const [head] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+    let text = '';
+    for await (const chunk of stream) text += String(chunk);
+    return { status: head[':status'], text };
+  };
+  const answers = await Promise.all(Array.from({ length: 100 }, (_, i) => post('x'.repeat(i + 1))));
+  expect(answers.map(({ text }) => (JSON.parse(text) as { result: number }).result)).toEqual(
+    Array.from({ length: 100 }, (_, i) => i + 1),
+  );
+  expect((await post('x'.repeat(MAX_BODY + 1))).text).toContain('request body is too big');
+  expect(arrivals).toHaveLength(100);
+});
+
+test('HTTP/2: a client that resets its stream does no harm', async () => {
+  const { promise, resolve } = Promise.withResolvers<Arrival>();
+  const { port } = await serve({ tls: true, submit: resolve });
+  const session = connectH2(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  onTestFinished(() => session.destroy());
+  const stream = session.request({ ':method': 'POST', ':path': '/', 'content-type': 'application/json' });
+  stream.on('error', () => undefined);
+  stream.end('{}');
+  const arrival = await promise;
+  stream.close(8);
+  await once(stream, 'close');
+  const ping = Promise.withResolvers<void>();
+  session.ping(() => ping.resolve());
+  await ping.promise;
+  expect(() => arrival.respond(200, '{}', false)).not.toThrow();
+});

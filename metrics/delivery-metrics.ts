@@ -1,0 +1,155 @@
+/**
+ * What becomes of orders at the builder and the peers, as v1's metric names and as our own. A target is a
+ * peer's hub name or `local-builder`.
+ */
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { DeliveryEvents, TargetState } from '../egress/delivery.ts';
+import { Summary } from './summary.ts';
+
+const LATENCY_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
+
+export interface DeliveryMetrics extends DeliveryEvents {
+  /** Takes a target out of the metrics when the peer has left the network. */
+  forget(target: string): void;
+}
+
+/**
+ * @param states current queues and connections, read when Prometheus asks
+ * @returns the targets' events, counted into `registry`
+ */
+export function deliveryMetrics(registry: Registry, states: () => readonly TargetState[]): DeliveryMetrics {
+  const registers = [registry];
+  const counter = (name: string, help: string, labelNames: string[]) =>
+    new Counter({ name, help, labelNames, registers });
+  const summary = (name: string, help: string, labels: string[]) => {
+    const made = new Summary({ name, help, labels, scale: 1000 });
+    registry.registerMetric(made as never);
+    return made;
+  };
+
+  const stalling = counter(
+    'orderflow_proxy_share_queue_peer_stalling_errors',
+    "orders dropped because the peer's queue was full",
+    ['peer'],
+  );
+  const rpcErrors = counter('orderflow_proxy_share_queue_peer_rpc_errors', 'failed sends', ['peer']);
+  const rpcDuration = summary('orderflow_proxy_share_queue_peer_rpc_duration_milliseconds', 'one send', [
+    'peer',
+    'is_big',
+  ]);
+  const orderLabels = ['peer', 'method', 'system_endpoint', 'is_big'];
+  const queueDuration = summary(
+    'orderflow_proxy_share_queue_peer_queue_duration_milliseconds',
+    'from the receipt to leaving the queue',
+    orderLabels,
+  );
+  const e2eDuration = summary(
+    'orderflow_proxy_share_queue_peer_e2e_duration_milliseconds',
+    'from the receipt to the answer of the peer',
+    orderLabels,
+  );
+  new Counter({
+    name: 'orderflow_proxy_share_queue_internal_errors',
+    help: 'orders that could not be prepared for sending',
+    registers,
+  });
+
+  const sent = counter('orderflow_delivery_sent_total', 'orders handed to a connection', ['target']);
+  const answered = counter('orderflow_delivery_answered_total', 'orders answered for good', [
+    'target',
+    'outcome',
+  ]);
+  const failures = counter('orderflow_delivery_failures_total', 'attempts that failed', ['target', 'reason']);
+  const dropped = counter('orderflow_delivery_dropped_total', 'orders given up', ['target', 'reason']);
+  const resent = counter('orderflow_delivery_resent_total', 'orders sent again after a lost connection', [
+    'target',
+  ]);
+  const connects = counter('orderflow_delivery_connects_total', 'connections made', ['target']);
+  const disconnects = counter('orderflow_delivery_disconnects_total', 'connections ended', [
+    'target',
+    'reason',
+  ]);
+  const seconds = new Histogram({
+    name: 'orderflow_delivery_queue_seconds',
+    help: 'from the receipt of an order to its bytes leaving for the target',
+    labelNames: ['target'],
+    buckets: [0.0001, 0.00025, ...LATENCY_BUCKETS],
+    registers,
+  });
+  const gauge = (name: string, help: string, value: (state: TargetState) => number) => {
+    const made: Gauge = new Gauge({
+      name,
+      help,
+      labelNames: ['target'],
+      registers,
+      collect: () => {
+        made.reset();
+        for (const state of states()) made.set({ target: state.name }, value(state));
+      },
+    });
+  };
+  gauge(
+    'orderflow_delivery_connections',
+    'connections that can carry orders',
+    (state) => state.connectionsUp,
+  );
+  gauge('orderflow_delivery_queue_orders', 'orders waiting', (state) => state.queueLength);
+  gauge('orderflow_delivery_queue_bytes', 'bytes of orders waiting', (state) => state.queueBytes);
+  gauge('orderflow_delivery_outstanding', 'orders sent and not answered', (state) => state.outstanding);
+  gauge(
+    'orderflow_delivery_oldest_seconds',
+    'age of the oldest order waiting',
+    (state) => state.oldestAgeMs / 1000,
+  );
+
+  const make = (target: string) => ({
+    sent: sent.labels(target),
+    accepted: answered.labels(target, 'accepted'),
+    refused: answered.labels(target, 'refused'),
+    seconds: seconds.labels(target),
+    rpc: rpcDuration.child(target, 'false'),
+    bigRpc: rpcDuration.child(target, 'true'),
+  });
+  const targets = new Map<string, ReturnType<typeof make>>();
+  const of = (target: string) => {
+    let children = targets.get(target);
+    if (children === undefined) {
+      children = make(target);
+      targets.set(target, children);
+    }
+    return children;
+  };
+
+  return {
+    sent(target, { order, side }, big, queueMs) {
+      const children = of(target);
+      children.sent.inc();
+      children.seconds.observe(queueMs / 1000);
+      queueDuration
+        .child(target, order.method, String(side === 'system'), String(big))
+        .observe(queueMs * 1000);
+    },
+    answered(target, { order, side }, accepted, big, rpcMs, e2eMs) {
+      const children = of(target);
+      (accepted ? children.accepted : children.refused).inc();
+      (big ? children.bigRpc : children.rpc).observe(rpcMs * 1000);
+      e2eDuration.child(target, order.method, String(side === 'system'), String(big)).observe(e2eMs * 1000);
+    },
+    failed(target, reason) {
+      failures.inc({ target, reason });
+      rpcErrors.inc({ peer: target });
+    },
+    dropped(target, reason) {
+      dropped.inc({ target, reason });
+      if (reason === 'queue_full') stalling.inc({ peer: target });
+    },
+    resent: (target) => resent.inc({ target }),
+    connected: (target) => connects.inc({ target }),
+    disconnected: (target, reason) => disconnects.inc({ target, reason }),
+    forget(target) {
+      targets.delete(target);
+      for (const metric of [rpcDuration, queueDuration, e2eDuration])
+        metric.remove(([peer]) => peer === target);
+    },
+  };
+}
