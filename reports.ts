@@ -1,0 +1,118 @@
+/**
+ * What the services report, as log lines. An event here holds names, counts and reasons, never an order, a
+ * key or a signature.
+ */
+import type { Logger } from 'pino';
+import type { SpoolEvents } from './egress/archive/index.ts';
+import type { HubClientEvents } from './identity/hub-client.ts';
+import type { IdentityEvents } from './identity/identity.ts';
+import type { Peer } from './identity/peer.ts';
+import type { PeerRegistryEvents } from './identity/registry.ts';
+import type { NodeMetrics } from './metrics/node-metrics.ts';
+
+export function identityReports(log: Logger): IdentityEvents {
+  return {
+    made: (what) => log.info({ event: 'made', what }, `made a new ${what}`),
+    renewing: (reason) => log.info({ event: 'renewing', reason }, 'renewing the certificate'),
+    renewed: ({ notAfter }) => log.info({ event: 'renewed', notAfter }, 'the new certificate is in use'),
+    renewalFailed: (error) =>
+      log.error({ event: 'renewal failed', reason: error.message }, 'the certificate was not renewed'),
+    storingFailed: (error) =>
+      log.error(
+        { event: 'storing failed', reason: error.message },
+        'the new certificate could not be stored',
+      ),
+  };
+}
+
+export function hubReports(log: Logger, metrics: NodeMetrics): HubClientEvents {
+  return {
+    registered: (attempts) => log.info({ event: 'registered', attempts }, 'registered at BuilderHub'),
+    registrationFailed(error, attempts, retryInMs) {
+      metrics.hubError();
+      const fields = { event: 'registration failed', reason: error.message, attempts, retryInMs };
+      log.warn(fields, 'BuilderHub did not take the registration; trying again');
+    },
+  };
+}
+
+/** Entries that one log line names; the hub's list has dozens. */
+const MOST_NAMED = 100;
+
+/** Why a peer that may send to us cannot be sent to; nothing for one that can. */
+function why(peer: Peer): readonly { name: string; reason: string }[] {
+  return peer.sendable ? [] : [peer];
+}
+
+export function registryReports(log: Logger, metrics: NodeMetrics): PeerRegistryEvents {
+  let named = '';
+  return {
+    refreshed({ added, removed, changed, unchanged }, skipped) {
+      if (added.length + removed.length + changed.length > 0) {
+        const names = (peers: readonly { name: string }[]) => peers.map(({ name }) => name);
+        const fields = {
+          added: names(added),
+          removed: names(removed),
+          changed: changed.map(({ after }) => after.name),
+        };
+        log.info({ event: 'peers', ...fields, unchanged: unchanged.length }, 'the list of peers has changed');
+      }
+      const unusable = [
+        ...skipped,
+        ...[...added, ...changed.map(({ after }) => after), ...unchanged].flatMap(why),
+      ];
+      metrics.skippedEntries(unusable.length);
+      // The list comes every half minute, in another order each time: the same bad entries are named once.
+      const lines = unusable.map(({ name, reason }) => `${name}: ${reason}`).sort();
+      // One without a name is called by its place in the list.
+      const text = lines
+        .map((line) => line.replace(/^#\d+:/, '#:'))
+        .sort()
+        .join('\n');
+      if (lines.length > 0 && text !== named) {
+        const fields = {
+          event: 'hub entries skipped',
+          count: lines.length,
+          skipped: lines.slice(0, MOST_NAMED),
+        };
+        log.warn(fields, "entries of the hub's list cannot be used, or not be sent to");
+      }
+      named = text;
+    },
+    fetchFailed(error) {
+      metrics.hubError();
+      log.warn(
+        { event: 'hub failed', reason: error.message },
+        'BuilderHub did not answer; the last known peers stay',
+      );
+    },
+    storingFailed: (error) =>
+      log.warn(
+        { event: 'storing failed', reason: error.message },
+        'the list of peers could not be read or stored',
+      ),
+  };
+}
+
+export function spoolReports(log: Logger, metrics: NodeMetrics): SpoolEvents {
+  return {
+    committed: (records, _bytes, seconds) => metrics.archived(records, seconds),
+    segmentDeleted: (segment) => log.info({ event: 'segment deleted', segment }, 'past its retention'),
+    retentionFailed: (error) =>
+      log.error({ event: 'retention failed', reason: error.message }, 'a segment could not be deleted'),
+    gateClosed(reason, cause) {
+      if (cause !== null) metrics.archiveSendFailed();
+      // The end of every run is no error.
+      const level = reason === 'closing' ? 'info' : 'error';
+      log[level](
+        { event: 'archive closed', reason, cause: cause?.message },
+        'the archive takes no user orders',
+      );
+    },
+    gateOpened: () => log.info({ event: 'archive open' }, 'the archive takes user orders again'),
+    tornTail: (segment, offset, bytes) =>
+      log.warn({ event: 'torn tail', segment, offset, bytes }, 'cut off what a crash had left half written'),
+    damage: (segment, offset, message) =>
+      log.error({ event: 'damage', segment, offset, reason: message }, 'ALARM: the archive is damaged'),
+  };
+}

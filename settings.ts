@@ -1,0 +1,391 @@
+/**
+ * Every setting of a node in one table: environment name, flag, default, what is allowed, what it does.
+ * `--help`, the README's table and the parser are made from it. Flags are the environment names in kebab
+ * case and win over the environment. Names of v1 and v2 are kept (protocol section 1).
+ */
+import { parseHost } from './identity/host.ts';
+import { parseOrderflowKey } from './identity/keys.ts';
+import type { Address } from './pipeline/order.ts';
+
+/** A setting was wrong; the message names it and says what is allowed. */
+export class SettingError extends Error {}
+
+interface Setting<T> {
+  readonly env: string;
+  /** Older names that operators use; the first one set wins. */
+  readonly aliases: readonly string[];
+  /** Text as an operator would write it. */
+  readonly default: string;
+  readonly help: string;
+  /** What is allowed, as shown in an error. */
+  readonly allowed: string;
+  /** Its value is not shown anywhere. */
+  readonly secret: boolean;
+  /** @returns undefined when the text is not allowed. */
+  readonly parse: (text: string) => T | undefined;
+}
+
+type Extra = Partial<Pick<Setting<unknown>, 'aliases' | 'secret'>>;
+
+function setting<T>(
+  env: string,
+  fallback: string,
+  help: string,
+  allowed: string,
+  parse: (text: string) => T | undefined,
+  extra: Extra = {},
+): Setting<T> {
+  return { env, default: fallback, help, allowed, parse, aliases: [], secret: false, ...extra };
+}
+
+function integer(
+  env: string,
+  fallback: number,
+  help: string,
+  min: number,
+  max: number,
+  extra?: Extra,
+): Setting<number> {
+  const parse = (text: string) => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    return value >= min && value <= max ? value : undefined;
+  };
+  return setting(env, String(fallback), help, `a whole number from ${min} to ${max}`, parse, extra);
+}
+
+function flag(env: string, fallback: boolean, help: string, extra?: Extra): Setting<boolean> {
+  const parse = (text: string) => {
+    if (['1', 'true', 'on', 'yes'].includes(text.toLowerCase())) return true;
+    return ['0', 'false', 'off', 'no'].includes(text.toLowerCase()) ? false : undefined;
+  };
+  return setting(env, String(fallback), help, 'true or false', parse, extra);
+}
+
+function oneOf<const T extends string>(
+  env: string,
+  values: readonly T[],
+  fallback: T,
+  help: string,
+): Setting<T> {
+  return setting(env, fallback, help, values.join(' or '), (text) => values.find((value) => value === text));
+}
+
+function listenAddress(env: string, fallback: string, help: string): Setting<{ host: string; port: number }> {
+  return setting(env, fallback, help, 'HOST:PORT, [IPV6]:PORT or :PORT', (text) => {
+    const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]]*)):(\d{1,5})$/.exec(text);
+    if (match === null || Number(match[3]) > 65_535) return undefined;
+    return { host: match[1] ?? (match[2] === '' ? '::' : (match[2] ?? '')), port: Number(match[3]) };
+  });
+}
+
+function httpUrl(env: string, fallback: string, help: string, extra?: Extra): Setting<URL | null> {
+  const parse = (text: string) => {
+    if (text === 'none') return null;
+    const url = URL.parse(text);
+    return url !== null && (url.protocol === 'http:' || url.protocol === 'https:') ? url : undefined;
+  };
+  return setting(env, fallback, help, 'an http:// or https:// URL, or none', parse, extra);
+}
+
+function hubUrl(env: string, fallback: string, help: string, extra?: Extra): Setting<URL> {
+  const parse = (text: string) => {
+    const url = URL.parse(text);
+    return url !== null && (url.protocol === 'http:' || url.protocol === 'https:') ? url : undefined;
+  };
+  return setting(env, fallback, help, 'an http:// or https:// URL', parse, extra);
+}
+
+function address(env: string, fallback: string, help: string): Setting<Address> {
+  return setting(env, fallback, help, '0x and 40 hex digits', (text) =>
+    /^0x[0-9a-fA-F]{40}$/.test(text) ? (text.toLowerCase() as Address) : undefined,
+  );
+}
+
+function text(env: string, fallback: string, help: string, extra?: Extra): Setting<string> {
+  return setting(env, fallback, help, 'text', (value) => value, extra);
+}
+
+function names(env: string, fallback: string, help: string): Setting<string[]> {
+  return setting(env, fallback, help, 'DNS names and IP addresses, separated by commas', (value) => {
+    const list = value.split(',').map((name) => name.trim());
+    return list.every((name) => parseHost(name) !== undefined) ? list : undefined;
+  });
+}
+
+export const SETTINGS = {
+  mode: oneOf(
+    'MODE',
+    ['node', 'sender'],
+    'node',
+    "node: in the VM, between wallets, peers and the builder. sender: in Flashbots' own infrastructure, shares what it is given to all builders of the internal list",
+  ),
+  userListenAddr: listenAddress(
+    'USER_LISTEN_ADDR',
+    '127.0.0.1:443',
+    'user API: wallets, searchers, the operator',
+  ),
+  userTls: flag(
+    'USER_TLS',
+    true,
+    "user API over HTTPS with the node's certificate; off when a TLS terminator stands in front",
+  ),
+  systemListenAddr: listenAddress(
+    'SYSTEM_LISTEN_ADDR',
+    '127.0.0.1:5544',
+    'system API: peer nodes and Flashbots',
+  ),
+  certListenAddr: listenAddress(
+    'CERT_LISTEN_ADDR',
+    '127.0.0.1:14727',
+    "GET /cert: the node's TLS certificate",
+  ),
+  metricsAddr: listenAddress('METRICS_ADDR', '127.0.0.1:8090', 'GET /metrics'),
+  builderEndpoint: httpUrl('BUILDER_ENDPOINT', 'http://127.0.0.1:8645', 'local builder, JSON-RPC (rbuilder)'),
+  builderReadyEndpoint: httpUrl(
+    'BUILDER_READY_ENDPOINT',
+    'http://127.0.0.1:6070',
+    'builder readiness, base URL; the node appends /readyz',
+  ),
+  rpcEndpoint: httpUrl(
+    'RPC_ENDPOINT',
+    'http://127.0.0.1:8545',
+    "execution client; taken so that v1's settings fit, not called: the archive needs no block number",
+  ),
+  hubEndpoint: hubUrl('BUILDER_CONFIGHUB_ENDPOINT', 'http://127.0.0.1:14892', 'BuilderHub', {
+    aliases: ['BUILDERHUB_ENDPOINT'],
+  }),
+  peerPollSec: integer('PEER_POLL_SEC', 30, "seconds between two fetches of BuilderHub's list", 1, 3600),
+  region: text('REGION', '', 'region registered at BuilderHub; empty = none'),
+  flashbotsSigner: address(
+    'FLASHBOTS_ORDERFLOW_SIGNER_ADDRESS',
+    '0x5015Fa72E34f75A9eC64f44a4Fcf0837919D1bB7',
+    "Flashbots' own signer, taken on the system API beside the listed peers",
+  ),
+  systemClientCert: oneOf(
+    'SYSTEM_CLIENT_CERT',
+    ['request', 'require'],
+    'request',
+    'client certificates on the system API: asked for and checked when shown, or demanded',
+  ),
+  dataDir: text('DATA_DIR', './data', 'directory of keys, certificate and the last list of peers'),
+  ephemeral: flag('EPHEMERAL', false, 'keys and certificate in memory only, new at each start'),
+  orderflowSignerKey: setting(
+    'ORDERFLOW_SIGNER_KEY',
+    '',
+    "secp256k1 key to sign orders with (64 hex digits); empty = the node's own, made at the first start",
+    '64 hex digits',
+    (value) => (value === '' ? null : parseOrderflowKey(value)),
+    { secret: true },
+  ),
+  certHosts: names(
+    'CERT_HOSTS',
+    '127.0.0.1,localhost',
+    'every name and IP the node is reached by; they stand in its certificate',
+  ),
+  certDurationDays: integer('CERT_DURATION_DAYS', 365, 'validity of the certificate', 1, 3650),
+  archiveDir: text('ARCHIVE_DIR', '', "directory of the archive's spool; empty = DATA_DIR/archive"),
+  archiveRetentionHours: integer(
+    'ARCHIVE_RETENTION_HOURS',
+    168,
+    'how long the archive keeps its segments',
+    1,
+    87_600,
+  ),
+  archiveMaxBytes: integer(
+    'ARCHIVE_MAX_BYTES',
+    274_877_906_944,
+    'size at which the archive refuses new user orders (it never deletes within the retention)',
+    1_048_576,
+    Number.MAX_SAFE_INTEGER,
+  ),
+  maxRequestBodySizeBytes: integer(
+    'MAX_REQUEST_BODY_SIZE_BYTES',
+    31_457_280,
+    'most bytes of one request body, after decompression',
+    1024,
+    1_073_741_824,
+  ),
+  maxPendingBytes: integer(
+    'MAX_PENDING_BYTES',
+    268_435_456,
+    'most bytes of request bodies being read, and as many waiting for their turn',
+    1_048_576,
+    1_099_511_627_776,
+  ),
+  maxConnections: integer(
+    'MAX_CONNECTIONS',
+    20_000,
+    'most open connections of each API; the one idle longest is closed',
+    16,
+    1_000_000,
+  ),
+  maxUserRps: integer('MAX_USER_RPS', 0, 'most user orders per second; 0 = no limit', 0, 1_000_000),
+  connPerPeer: integer('CONN_PER_PEER', 10, 'connections to each peer', 1, 100, {
+    aliases: ['CONNECTIONS_PER_PEER'],
+  }),
+  peerQueueBytes: integer(
+    'PEER_QUEUE_BYTES',
+    67_108_864,
+    'most bytes waiting for one peer',
+    65_536,
+    17_179_869_184,
+  ),
+  peerQueueAgeMs: integer(
+    'PEER_QUEUE_AGE_MS',
+    45_000,
+    'oldest order that is still sent to a peer; a peer learns of a new node up to 30 s late and refuses it until then',
+    100,
+    600_000,
+  ),
+  builderConnections: integer('BUILDER_CONNECTIONS', 4, 'connections to the local builder', 1, 100),
+  builderQueueBytes: integer(
+    'BUILDER_QUEUE_BYTES',
+    268_435_456,
+    'most bytes waiting for the local builder',
+    65_536,
+    17_179_869_184,
+  ),
+  builderQueueAgeMs: integer(
+    'BUILDER_QUEUE_AGE_MS',
+    30_000,
+    'oldest order that is still sent to the local builder',
+    100,
+    3_600_000,
+  ),
+  dedupeKeys: integer(
+    'DEDUPE_KEYS',
+    1_048_576,
+    'most orders remembered to recognise duplicates',
+    1024,
+    16_777_216,
+  ),
+  dedupeSec: integer('DEDUPE_SEC', 60, 'how long an order is remembered', 1, 3600),
+  txValidation: oneOf(
+    'TX_VALIDATION',
+    ['strict', 'off'],
+    'strict',
+    'check transactions of user orders statelessly, or take what v1 takes',
+  ),
+  systemTxValidation: oneOf(
+    'SYSTEM_TX_VALIDATION',
+    ['strict', 'off'],
+    'off',
+    'the same for orders from peers, which their origin node has checked',
+  ),
+  chainId: integer('CHAIN_ID', 1, 'chain that transactions must name', 1, Number.MAX_SAFE_INTEGER),
+  httpReadTimeoutSec: integer(
+    'HTTP_READ_TIMEOUT_SEC',
+    60,
+    'from the first byte of a request to its last',
+    1,
+    3600,
+  ),
+  httpWriteTimeoutSec: integer(
+    'HTTP_WRITE_TIMEOUT_SEC',
+    30,
+    'how long a client may take to read its answers',
+    1,
+    3600,
+  ),
+  httpIdleTimeoutSec: integer('HTTP_IDLE_TIMEOUT_SEC', 3600, 'how long a connection may idle', 1, 86_400),
+  drainTimeoutSec: integer('DRAIN_TIMEOUT_SEC', 10, 'how long SIGTERM waits for answers and queues', 1, 600),
+  logJson: flag('LOG_JSON', true, 'log lines as JSON; off = the same for human eyes'),
+  logDebug: flag('LOG_DEBUG', false, 'log more'),
+  logService: text('LOG_SERVICE', 'orderflow', 'name of the service in each log line'),
+} as const;
+
+type SettingsTable = typeof SETTINGS;
+export type SettingName = keyof SettingsTable;
+export type Settings = {
+  readonly [K in SettingName]: SettingsTable[K] extends Setting<infer T> ? T : never;
+};
+
+/** The flag of an environment name: USER_LISTEN_ADDR → --user-listen-addr. */
+export function flagOf(env: string): string {
+  return `--${env.toLowerCase().replaceAll('_', '-')}`;
+}
+
+/**
+ * Reads flags, then the environment, then the defaults.
+ * @throws SettingError naming the setting, where it came from and what is allowed (never a secret's value)
+ */
+export function readSettings(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Settings {
+  const flags = readFlags(argv);
+  const settings: Record<string, unknown> = {};
+  for (const [name, entry] of Object.entries(SETTINGS) as [SettingName, Setting<unknown>][]) {
+    settings[name] = readOne(entry, flags, env);
+  }
+  return settings as Settings;
+}
+
+function readOne(
+  entry: Setting<unknown>,
+  flags: ReadonlyMap<string, string>,
+  env: Readonly<Record<string, string | undefined>>,
+): unknown {
+  let source = '';
+  let given: string | undefined;
+  for (const name of [entry.env, ...entry.aliases]) {
+    given = flags.get(flagOf(name));
+    source = flagOf(name);
+    if (given !== undefined) break;
+  }
+  if (given === undefined) {
+    for (const name of [entry.env, ...entry.aliases]) {
+      given = env[name] === '' ? undefined : env[name];
+      source = name;
+      if (given !== undefined) break;
+    }
+  }
+  const value = entry.parse(given ?? entry.default);
+  if (value !== undefined) return value;
+  const shown = entry.secret ? '(not shown)' : JSON.stringify(given);
+  throw new SettingError(`${source}: ${shown} is not allowed; allowed is ${entry.allowed}`);
+}
+
+function readFlags(argv: readonly string[]): Map<string, string> {
+  const known = new Map<string, Setting<unknown>>();
+  for (const entry of Object.values(SETTINGS) as Setting<unknown>[]) {
+    for (const name of [entry.env, ...entry.aliases]) known.set(flagOf(name), entry);
+  }
+  const flags = new Map<string, string>();
+  for (let i = 0; i < argv.length; i += 1) {
+    const argument = argv[i] ?? '';
+    const equals = argument.indexOf('=');
+    const name = equals === -1 ? argument : argument.slice(0, equals);
+    const entry = known.get(name);
+    if (entry === undefined) throw new SettingError(`${name}: no such flag; --help shows all of them`);
+    if (equals !== -1) {
+      flags.set(name, argument.slice(equals + 1));
+    } else if (entry.allowed === 'true or false' && entry.parse(argv[i + 1] ?? '') === undefined) {
+      flags.set(name, 'true');
+    } else {
+      i += 1;
+      const value = argv[i];
+      if (value === undefined)
+        throw new SettingError(`${name}: a value is missing; allowed is ${entry.allowed}`);
+      flags.set(name, value);
+    }
+  }
+  return flags;
+}
+
+/** One row for each setting, for `--help` and the README. */
+export function settingRows(): {
+  env: string;
+  flag: string;
+  default: string;
+  help: string;
+  allowed: string;
+}[] {
+  return (Object.values(SETTINGS) as Setting<unknown>[]).map((entry) => ({
+    env: [entry.env, ...entry.aliases].join(', '),
+    flag: flagOf(entry.env),
+    default: entry.secret ? '(secret)' : entry.default,
+    help: entry.help,
+    allowed: entry.allowed,
+  }));
+}
