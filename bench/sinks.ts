@@ -1,0 +1,55 @@
+/** The sinks' process: one builder over plain HTTP and any number of v1-like peers over TLS, see sink.ts. */
+import { serveParent } from './child.ts';
+import { type Sink, startSink } from './sink.ts';
+
+export interface Received {
+  /** Per sink, the builder first: when each order came, microseconds of clock.ts, NaN = never. */
+  readonly receivedUs: Float64Array[];
+  /** Orders that came again, all sinks together. */
+  readonly duplicates: number;
+}
+
+/** Nothing new in this time: what is missing will not come. */
+const QUIET_MS = 3_000;
+const LOOK_MS = 20;
+
+let sinks: Sink[] = [];
+
+const calls = {
+  /** @returns the builder's port, then each peer's. */
+  async start(orders: number, peers: readonly { key: string; cert: string }[]): Promise<number[]> {
+    sinks = await Promise.all([startSink({ orders }), ...peers.map((tls) => startSink({ orders, tls }))]);
+    return sinks.map((sink) => sink.port);
+  },
+  /** Waits until every sink has `count` different orders, or nothing comes any more. */
+  async settled(count: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let before = -1;
+    let quietSince = performance.now();
+    const look = setInterval(() => {
+      const total = sinks.reduce((sum, sink) => sum + sink.distinct, 0);
+      if (total !== before) quietSince = performance.now();
+      before = total;
+      const complete = sinks.every((sink) => sink.distinct >= count);
+      if (complete || performance.now() - quietSince > QUIET_MS) resolve();
+    }, LOOK_MS);
+    await promise;
+    clearInterval(look);
+  },
+  received(): Received {
+    return {
+      receivedUs: sinks.map((sink) => sink.receivedUs),
+      duplicates: sinks.reduce((sum, sink) => sum + sink.duplicates, 0),
+    };
+  },
+  reset(): void {
+    for (const sink of sinks) sink.reset();
+  },
+  async stop(): Promise<void> {
+    await Promise.all(sinks.map((sink) => sink.close()));
+    sinks = [];
+  },
+};
+export type SinksCalls = typeof calls;
+
+serveParent(calls);
