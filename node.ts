@@ -21,7 +21,7 @@ import { certificateOf, clientCertificateGuard } from './ingress/client-certific
 import { type HttpServer, type ListenAddress, listenHttp } from './ingress/http-server.ts';
 import { startCertServer, startMetricsServer } from './ingress/plain-servers.ts';
 import { type Readiness, rpcListener } from './ingress/rpc-endpoint.ts';
-import { deliveryMetrics } from './metrics/delivery-metrics.ts';
+import { type DeliveryMetrics, deliveryMetrics } from './metrics/delivery-metrics.ts';
 import { nodeMetrics } from './metrics/node-metrics.ts';
 import { pipelineMetrics } from './metrics/pipeline-metrics.ts';
 import { createClock } from './pipeline/clock.ts';
@@ -126,10 +126,19 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   );
 
   // Where orders go: the builder, the peers, the archive.
-  const deliveries = deliveryMetrics(registry, () => [
+  const counted = deliveryMetrics(registry, () => [
     ...(builder === null ? [] : [builder.state()]),
     ...peers.state(),
   ]);
+  /** Orders given up because the node stops, by target: its metrics end with it. */
+  const leftBehind = new Map<string, number>();
+  const deliveries: DeliveryMetrics = {
+    ...counted,
+    dropped(target, reason, admitted) {
+      counted.dropped(target, reason, admitted);
+      if (reason === 'shutdown') leftBehind.set(target, (leftBehind.get(target) ?? 0) + 1);
+    },
+  };
   const builder =
     sender || settings.builderEndpoint === null
       ? null
@@ -331,6 +340,10 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     for (const api of [apis.user, apis.system]) api?.stopAccepting();
     await within(left(), pipeline.drain());
     await Promise.all([builder?.close(left()), peers.close(left())]);
+    if (leftBehind.size > 0) {
+      const orders = Object.fromEntries(leftBehind);
+      log.warn({ event: 'left behind', orders }, 'targets that did not take all their orders before the end');
+    }
     await closeInReverse(closers, log);
     log.info({ event: 'stopped' }, 'the node has stopped');
   }

@@ -1,7 +1,7 @@
 /** Properties of the whole way from a body to an order, over random orders and what random damage makes of them. */
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { decodeOrder, decodeOrderWith } from './decode.ts';
+import { decodeOrder, decodeOrderWith, userOrderKey } from './decode.ts';
 import { REJECTIONS, Rejection } from './errors.ts';
 import { parseRequest, RefusedRequest } from './json-rpc.ts';
 import type { Order } from './order.ts';
@@ -54,6 +54,16 @@ describe('random orders', () => {
         expect(kept.hash).toBe(sent.hash);
         expect(sent.signer).toBe(contextOf().signer);
         if (method !== 'eth_sendRawTransaction') expect(kept.signer).toBe(sent.signer);
+      }),
+      runs(300),
+    );
+  });
+
+  test('the dedupe key of a user order can be told from what the archive keeps of it', () => {
+    fc.assert(
+      fc.property(userOrders, ({ method, param }) => {
+        const order = accepted(decode(bodyOf(method, param), contextOf({ side: 'user' })));
+        expect(userOrderKey(order.method, order.canonical, order.signer)).toBe(order.key);
       }),
       runs(300),
     );

@@ -20,14 +20,16 @@ interface Answer {
 function harness(options: Partial<PipelineOptions> = {}, modules: Partial<PipelineModules> = {}) {
   const log: string[] = [];
   const appends: ((error: Error | null) => void)[] = [];
+  const admitted: AdmittedOrder[] = [];
   const gate = { accepting: true };
   const archive: ArchiveOutlet = {
     get accepting() {
       return gate.accepting;
     },
     refusal: 'the archive is full',
-    append(admitted, done) {
-      log.push(`archive ${nameOf(admitted)}`);
+    append(order, done) {
+      log.push(`archive ${nameOf(order)}`);
+      admitted.push(order);
       appends.push(done);
     },
   };
@@ -68,8 +70,8 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
         },
       },
       nonces: new ReplacementNonces(),
-      builder: { send: (admitted) => void log.push(`builder ${nameOf(admitted)}`) },
-      peers: { send: (admitted) => void log.push(`peers ${nameOf(admitted)}`) },
+      builder: { send: (order) => void log.push(`builder ${nameOf(order)}`) },
+      peers: { send: (order) => void log.push(`peers ${nameOf(order)}`) },
       archive,
       clock: () => {
         now += 1;
@@ -106,7 +108,7 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
     });
     return promise;
   };
-  return { pipeline, log, appends, gate, callers, faults, submit, refreshes: () => refreshes };
+  return { pipeline, log, appends, admitted, gate, callers, faults, submit, refreshes: () => refreshes };
 }
 
 /** The block number in an order's canonical form, which the tests use to tell orders apart. */
@@ -214,12 +216,64 @@ describe('a user order', () => {
     expect((await mine).body.result).toBeDefined();
   });
 
+  test('of an earlier run is forwarded once more, not archived again, and gets the first answer', async () => {
+    const first = harness();
+    const sent = first.submit('user', bundle('0x1'));
+    const raw = first.submit('user', rpc('eth_sendRawTransaction', '0x1234'));
+    await turn();
+    for (const done of first.appends) done(null);
+    const answers = [(await sent).body.result, (await raw).body.result];
+
+    const { pipeline, log, appends, submit } = harness();
+    for (const { order, receivedAtUs } of first.admitted) pipeline.remember(order, receivedAtUs);
+    expect((await submit('user', bundle('0x1'))).body.result).toEqual(answers[0]);
+    expect((await submit('user', rpc('eth_sendRawTransaction', '0x1234'))).body.result).toEqual(answers[1]);
+    expect(log.slice(0, 4)).toEqual(['duplicate', 'builder 0x1', 'peers 0x1', 'answer']);
+    const method = 'eth_sendRawTransaction';
+    expect(log.slice(4)).toEqual(['duplicate', `builder ${method}`, `peers ${method}`, 'answer']);
+    log.length = 0;
+    expect((await submit('user', bundle('0x1'))).body.result).toEqual(answers[0]);
+    expect(log).toEqual(['duplicate', 'answer']);
+    expect(appends).toEqual([]);
+  });
+
+  test('of an earlier run that comes from a peer goes to the builder alone', async () => {
+    const first = harness();
+    void first.submit('user', bundle('0x1'));
+    await turn();
+    const { pipeline, log, submit } = harness();
+    for (const { order, receivedAtUs } of first.admitted) pipeline.remember(order, receivedAtUs);
+    await submit('system', bundle('0x1', { version: 'v2', signingAddress: WALLET }));
+    expect(log).toEqual(['duplicate', 'builder 0x1', 'answer']);
+  });
+
   test('the same from another signer is another order', async () => {
     const { log, submit } = harness();
     void submit('user', bundle('0x1'));
     void submit('user', bundle('0x1'), { signature: PEER });
     await turn();
     expect(log.filter((line) => line.startsWith('builder'))).toHaveLength(2);
+  });
+
+  test('a raw transaction of two signers is archived for both and forwarded once', async () => {
+    const { log, appends, submit } = harness();
+    const raw = rpc('eth_sendRawTransaction', '0x1234');
+    const answers = [
+      submit('user', raw),
+      submit('user', raw, { signature: PEER }),
+      submit('user', raw, { signature: PEER }),
+    ];
+    await turn();
+    expect(log.filter((line) => line !== 'duplicate')).toEqual([
+      'builder eth_sendRawTransaction',
+      'peers eth_sendRawTransaction',
+      'archive eth_sendRawTransaction',
+      'archive eth_sendRawTransaction',
+    ]);
+    for (const done of appends) done(null);
+    for (const { body } of await Promise.all(answers)) expect(body.result).toMatch(/^0x[0-9a-f]{64}$/);
+    await submit('system', raw);
+    expect(log.filter((line) => line.startsWith('builder'))).toHaveLength(1);
   });
 
   test('a refused one does not enter the window', async () => {

@@ -1,0 +1,55 @@
+import { readFileSync } from 'node:fs';
+import { Registry } from 'prom-client';
+import { expect, test } from 'vitest';
+import { deliveryMetrics } from './delivery-metrics.ts';
+import { nodeMetrics } from './node-metrics.ts';
+import { pipelineMetrics } from './pipeline-metrics.ts';
+
+interface Panel {
+  readonly title: string;
+  readonly targets?: readonly { readonly expr: string }[];
+}
+
+const dashboard = JSON.parse(readFileSync(new URL('dashboard.json', import.meta.url), 'utf8')) as {
+  readonly panels: readonly Panel[];
+};
+
+/** Names of all metrics that a node serves. */
+async function servedNames(): Promise<Set<string>> {
+  const registry = new Registry();
+  pipelineMetrics(registry, () => undefined);
+  deliveryMetrics(registry, () => []);
+  nodeMetrics(registry, {
+    ready: () => true,
+    registered: () => true,
+    peers: () => 0,
+    pipeline: () => ({ waitingBytes: 0, waiting: 0, unanswered: 0, dedupeKeys: 0 }),
+    bodiesReading: () => ({ bytes: 0, reading: 0 }),
+    connections: () => [],
+    archive: () => ({
+      accepting: true,
+      reason: null,
+      bytes: 0,
+      pendingBytes: 0,
+      epoch: 0,
+      lastSequence: 0,
+      durableSequence: 0,
+      oldestRecordAgeMs: 0,
+    }),
+  });
+  const text = await registry.metrics();
+  return new Set([...text.matchAll(/^# TYPE (\S+)/gm)].map((match) => match[1] ?? ''));
+}
+
+test('every metric that the dashboard asks for is served', async () => {
+  const served = await servedNames();
+  const exprs = dashboard.panels.flatMap((panel) => panel.targets ?? []).map((target) => target.expr);
+  expect(exprs.length).toBeGreaterThan(20);
+  for (const expr of exprs) {
+    const names = [...expr.matchAll(/\b((?:orderflow|goutils|process|nodejs)_\w+)\{/g)].map(
+      (match) => match[1] ?? '',
+    );
+    expect(names.length, expr).toBeGreaterThan(0);
+    for (const name of names) expect(served, name).toContain(name.replace(/_bucket$/, ''));
+  }
+});
