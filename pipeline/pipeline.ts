@@ -178,10 +178,19 @@ export class Pipeline {
     const later$ = admitted$.pipe(afterSlice(this.#sliceEnd$), share());
 
     // Subscription order is delivery order: the builder is first.
-    if (builder !== null) admitted$.pipe(filter(goesToBuilder), stage(this.#toBuilder, fault)).subscribe();
-    if (peers !== null) later$.pipe(filter(goesToPeers), stage(this.#toPeers, fault)).subscribe();
+    if (builder !== null) {
+      const send = this.#handingTo('builder', (submission) => builder.send(submission));
+      admitted$.pipe(filter(goesToBuilder), stage(send, fault)).subscribe();
+    }
+    if (peers !== null) {
+      const send = this.#handingTo('share', (submission) => peers.send(submission));
+      later$.pipe(filter(goesToPeers), stage(send, fault)).subscribe();
+    }
     if (archive !== null) {
-      later$.pipe(filter(goesToArchive), stage(this.#toArchive, this.#archiveFault)).subscribe();
+      const append = this.#handingTo('archive', (submission) =>
+        archive.append(submission, (error) => this.#archived(submission, error)),
+      );
+      later$.pipe(filter(goesToArchive), stage(append, this.#archiveFault)).subscribe();
     }
     later$.pipe(filter(answersAtOnce), stage(this.#answer, fault)).subscribe();
   }
@@ -324,41 +333,16 @@ export class Pipeline {
     return this.#window.add(key, receivedAtUs);
   }
 
-  readonly #toBuilder = (submission: Submission): null => {
-    const start = this.#modules.clock();
-    this.#modules.builder?.send(submission);
-    this.#modules.events.step(
-      submission.side,
-      submission.order.method,
-      'builder',
-      this.#modules.clock() - start,
-    );
-    return null;
-  };
-
-  readonly #toPeers = (submission: Submission): null => {
-    const start = this.#modules.clock();
-    this.#modules.peers?.send(submission);
-    this.#modules.events.step(
-      submission.side,
-      submission.order.method,
-      'share',
-      this.#modules.clock() - start,
-    );
-    return null;
-  };
-
-  readonly #toArchive = (submission: Submission): null => {
-    const start = this.#modules.clock();
-    this.#modules.archive?.append(submission, (error) => this.#archived(submission, error));
-    this.#modules.events.step(
-      submission.side,
-      submission.order.method,
-      'archive',
-      this.#modules.clock() - start,
-    );
-    return null;
-  };
+  /** @returns the last stage of a branch: hands the order on and measures that. */
+  #handingTo(step: PipelineStep, hand: (submission: Submission) => void) {
+    const { clock, events } = this.#modules;
+    return (submission: Submission): null => {
+      const start = clock();
+      hand(submission);
+      events.step(submission.side, submission.order.method, step, clock() - start);
+      return null;
+    };
+  }
 
   readonly #answer = (submission: Submission): null => {
     this.#accept(submission, submission.seen?.receivedAtUs ?? submission.receivedAtUs);
