@@ -32,8 +32,8 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 function journalIn(file: string): NonNullable<BuilderOptions['onOrder']> {
   const journal = openSync(file, 'a', 0o600);
-  return ({ body: _, ...record }) => {
+  return (record) => {
     // One write: a process that is killed leaves the whole line or nothing of it.
-    writeSync(journal, `${JSON.stringify(record)}\n`);
+    writeSync(journal, `${JSON.stringify({ ...record, body: undefined })}\n`);
   };
 }

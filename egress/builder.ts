@@ -36,8 +36,11 @@ export interface Builder {
   close(deadlineMs: number): Promise<void>;
 }
 
-/** An order older than a slot cannot win that slot's auction, but may the next: two slots and some. */
-const DEFAULTS = { connections: 4, warmConnections: 4, queueAgeMs: 30_000 };
+/**
+ * An order older than a slot cannot win that slot's auction, but may the next: two slots and some. A node that stops
+ * bears with its own builder longer than with a peer.
+ */
+const DEFAULTS = { connections: 4, warmConnections: 4, queueAgeMs: 30_000, closeStallMs: 3_000 };
 
 /**
  * Connects to the builder and keeps connected.

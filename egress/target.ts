@@ -35,7 +35,7 @@ export interface TargetOptions extends ConnectionPoolOptions {
   readonly queueAgeMs: number;
   /** Between attempts after the target has said "not now". */
   readonly retry: BackoffOptions;
-  /** How long closing waits for a target that answers nothing, in milliseconds. */
+  /** How long closing waits for a target that takes nothing, in milliseconds. */
   readonly closeStallMs: number;
 }
 
@@ -117,8 +117,8 @@ export class Target implements ConnectionPoolOwner {
   }
 
   /**
-   * Takes no more orders, waits until those it has are answered, then closes. A target that is away or answers
-   * nothing for `closeStallMs` is not waited for any longer: one dead peer must not hold up every restart of a node.
+   * Takes no more orders, waits until those it has are answered, then closes. A target that has taken none
+   * of them for `closeStallMs` is not waited for any longer: one dead peer must not hold up every restart of a node.
    * @param deadlineMs how long to wait at most; what is left then is dropped (`shutdown`)
    */
   close(deadlineMs: number): Promise<void> {
@@ -141,13 +141,13 @@ export class Target implements ConnectionPoolOwner {
   }
 
   answered(delivery: Delivery, status: number, body: Buffer): void {
-    if (this.#closing !== null) this.#waitForAnswers();
     const { failure, retryable } = classifyAnswer(status, body);
     if (failure !== null) this.#events.failed(this.name, failure);
     if (retryable) {
       this.#refusals.add(delivery);
       return;
     }
+    if (this.#closing !== null) this.#waitForAnswers();
     const { admitted } = delivery.request;
     const rpcMs = performance.now() - delivery.sentAtMs;
     this.#events.answered(
