@@ -76,7 +76,7 @@ export async function createCredentials(options: CertificateOptions): Promise<Cr
   });
   return readCredentials(
     new X509Certificate(Buffer.from(certificate.rawData)).toString(),
-    KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' }).toString(),
+    KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' }),
   );
 }
 

@@ -10,12 +10,12 @@
  */
 import { filter, Subject, share } from 'rxjs';
 import { decodeOrder, userOrderKey } from './decode.ts';
-import { DedupeWindow, type SeenOrder } from './dedupe.ts';
+import { DedupeWindow } from './dedupe.ts';
 import { Rejection } from './errors.ts';
 import { Intake } from './intake.ts';
 import { parseRequest, RefusedRequest } from './json-rpc.ts';
 import { afterSlice, stage } from './operators.ts';
-import type { Address, AdmittedOrder, Method, Order, Side } from './order.ts';
+import type { Address, AdmittedOrder, Method, Side } from './order.ts';
 import { RateLimiter } from './rate-limit.ts';
 import type { ReplacementNonces } from './replacement-nonces.ts';
 import { isArchived, isShared, ROUTES, USER_CALLER } from './routes.ts';
@@ -296,14 +296,6 @@ export class Pipeline {
         return null;
       }
     }
-    const sent = seen ?? this.#sentByAnother(submission);
-    if (sent !== null && seen === null) {
-      this.#modules.events.duplicate(side, submission.caller);
-      if (!archived) {
-        this.#accept(submission, sent.receivedAtUs);
-        return null;
-      }
-    }
     if (archived && !this.#modules.archive?.accepting) {
       const why = this.#modules.archive?.refusal ?? '';
       return this.#refuse(submission, new Rejection('archive_unavailable', why));
@@ -311,27 +303,12 @@ export class Pipeline {
     if (route.rateLimited && !this.#limiter.take(receivedAtUs)) {
       return this.#refuse(submission, new Rejection('rate_limited', 'requests to user API are rate limited'));
     }
-    submission.forwarded = sent !== null;
-    submission.seen = seen ?? this.#take(order, receivedAtUs);
+    submission.forwarded = seen !== null;
+    submission.seen = seen ?? (order.key === null ? null : this.#window.add(order.key, receivedAtUs));
     if (archived && submission.seen !== null) submission.seen.archive = 'pending';
     this.#modules.events.step(side, order.method, 'rate_limiting', this.#modules.clock() - start);
     return submission;
   };
-
-  /**
-   * A raw transaction does not name its signer: the same bytes from another one are archived for that one, but
-   * builder and peers need them once.
-   */
-  #sentByAnother({ order, receivedAtUs }: Submission): SeenOrder<Submission> | null {
-    if (order.key === null || order.key === order.canonicalHash) return null;
-    return this.#window.find(order.canonicalHash, receivedAtUs);
-  }
-
-  #take({ key, canonicalHash }: Order, receivedAtUs: number): SeenOrder<Submission> | null {
-    if (key === null) return null;
-    if (key !== canonicalHash) this.#window.add(canonicalHash, receivedAtUs);
-    return this.#window.add(key, receivedAtUs);
-  }
 
   /** @returns the last stage of a branch: hands the order on and measures that. */
   #handingTo(step: PipelineStep, hand: (submission: Submission) => void) {
