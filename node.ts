@@ -18,7 +18,9 @@ import { backend, backendFailure } from './identity/secp256k1.ts';
 import { SignatureVerifier } from './identity/signature.ts';
 import { BodyReader } from './ingress/body-reader.ts';
 import { certificateOf, clientCertificateGuard } from './ingress/client-certificates.ts';
+import { FairQueue } from './ingress/fair-queue.ts';
 import { type HttpServer, type ListenAddress, listenHttp } from './ingress/http-server.ts';
+import { connectionsWithin, openFilesLimit } from './ingress/open-files.ts';
 import { startCertServer, startMetricsServer } from './ingress/plain-servers.ts';
 import { type Readiness, rpcListener } from './ingress/rpc-endpoint.ts';
 import { type DeliveryMetrics, deliveryMetrics } from './metrics/delivery-metrics.ts';
@@ -28,6 +30,7 @@ import { createClock } from './pipeline/clock.ts';
 import type { Side } from './pipeline/order.ts';
 import { type Callers, Pipeline } from './pipeline/pipeline.ts';
 import { ReplacementNonces } from './pipeline/replacement-nonces.ts';
+import type { Arrival } from './pipeline/submission.ts';
 import { hubReports, identityReports, registryReports, spoolReports } from './reports.ts';
 import { SettingError, type Settings } from './settings.ts';
 
@@ -52,6 +55,10 @@ type Closers = { what: string; close: () => Promise<unknown> }[];
 /** Public keys of signers kept, about 300 bytes each. */
 const SIGNER_CACHE = 65_536;
 const HEAD_TIMEOUT_MS = 10_000;
+/** Most request bodies being read at once on both APIs. */
+const MAX_BODIES_READING = 8192;
+/** As many as our own nodes pipeline to a peer (egress/target-options.ts). */
+const PIPELINING = 64;
 
 /**
  * Starts a node; it serves when this resolves, whatever hub, builder and peers do.
@@ -90,7 +97,14 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     ready: () => readiness().ready,
     registered: () => network.state.registered,
     peers: () => peersOfHub.sendable.length,
-    pipeline: () => pipeline.state(),
+    pipeline: () => {
+      const state = pipeline.state();
+      return {
+        ...state,
+        waiting: state.waiting + queue.length,
+        waitingBytes: state.waitingBytes + queue.bytes,
+      };
+    },
     bodiesReading: () => ({ bytes: bodies.bytes, reading: bodies.reading }),
     connections: () =>
       Object.entries(apis).map(([server, handle]) => ({ server, open: handle.connections.size })),
@@ -246,9 +260,21 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   const bodies = new BodyReader({
     maxBodyBytes: settings.maxRequestBodySizeBytes,
     maxTotalBytes: settings.maxPendingBytes,
+    maxBodies: MAX_BODIES_READING,
     timeoutMs: settings.httpReadTimeoutSec * 1000,
   });
   closing('body reader', bodies, async () => bodies.close());
+  const queue = new FairQueue<Arrival>(
+    { maxBytes: settings.maxPendingBytes },
+    { submit: (arrival) => pipeline.submit(arrival) },
+  );
+  const maxConnections = connectionsWithin(openFilesLimit(), settings.maxConnections);
+  if (maxConnections < settings.maxConnections) {
+    log.info(
+      { event: 'few open files', wanted: settings.maxConnections, maxConnections },
+      'the limit of open files (ulimit -n) allows fewer connections than MAX_CONNECTIONS',
+    );
+  }
   let draining = false;
   const readiness = (): Readiness => {
     const reasons: string[] = [];
@@ -270,7 +296,8 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
         requestTimeoutMs: settings.httpReadTimeoutSec * 1000,
         writeTimeoutMs: settings.httpWriteTimeoutSec * 1000,
         idleTimeoutMs: settings.httpIdleTimeoutSec * 1000,
-        maxConnections: settings.maxConnections,
+        maxConnections,
+        pipelining: PIPELINING,
       },
       {
         onRequest: rpcListener(
@@ -278,10 +305,9 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
           {
             bodies,
             clock,
-            submit: (arrival) => pipeline.submit(arrival),
+            queue,
             readiness: side === 'system' ? null : readiness,
             certificateOf,
-            connections: () => server.connections,
             rejected: (api, kind) => counters.rejectedBeforePipeline(api, kind),
           },
         ),
@@ -338,6 +364,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     const deadline = Date.now() + settings.drainTimeoutSec * 1000;
     const left = () => Math.max(0, deadline - Date.now());
     for (const api of [apis.user, apis.system]) api?.stopAccepting();
+    await within(left(), queue.drain());
     await within(left(), pipeline.drain());
     await Promise.all([builder?.close(left()), peers.close(left())]);
     if (leftBehind.size > 0) {

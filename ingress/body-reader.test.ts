@@ -7,11 +7,18 @@ import { type BodyFailure, BodyReader, type BodyReaderOptions } from './body-rea
 
 /** A server that reads every body with a BodyReader; `outcomes` in the order in which they were known. */
 async function serve(options: Partial<BodyReaderOptions> = {}) {
-  const reader = new BodyReader({ maxBodyBytes: 1000, maxTotalBytes: 10_000, timeoutMs: 60_000, ...options });
+  const reader = new BodyReader({
+    maxBodyBytes: 1000,
+    maxTotalBytes: 10_000,
+    maxBodies: 100,
+    timeoutMs: 60_000,
+    ...options,
+  });
+  const connection = { reading: 0, closed: false, charge: () => undefined };
   const outcomes: (Buffer | BodyFailure)[] = [];
   let arrived = Promise.withResolvers<void>();
   const server = createServer((request: IncomingMessage, response) => {
-    reader.read(request, (body) => {
+    reader.read(request, connection, (body) => {
       outcomes.push(body);
       response.end();
       arrived.resolve();
@@ -82,19 +89,19 @@ test('a body in a thousand one-byte chunks costs what it is long', async () => {
 });
 
 test('beyond the total the body that has been at it longest goes', async () => {
-  const { reader, outcomes, until, open, post } = await serve({ maxTotalBytes: 2500 });
-  const slow = [open(), open(), open()];
+  const { reader, outcomes, until, open, post } = await serve({ maxTotalBytes: 4400 });
+  const slow = [open(), open(), open(), open(), open()];
   for (const [i, socket] of slow.entries()) {
     socket.write(`POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n${String(i).repeat(900)}`);
-    if (i < 2) while (reader.bytes < 900 * (i + 1)) await new Promise(setImmediate);
+    if (i < 4) while (reader.bytes < 900 * (i + 1)) await new Promise(setImmediate);
   }
   await until(1);
   expect(outcomes).toEqual(['overloaded']);
   await post(Buffer.from('quick'));
   expect(text(outcomes[1])).toBe('quick');
-  slow[1]?.write('1'.repeat(100));
+  slow[4]?.write('4'.repeat(100));
   await until(3);
-  expect(text(outcomes[2])).toBe('1'.repeat(1000));
+  expect(text(outcomes[2])).toBe('4'.repeat(1000));
 });
 
 test('a body that is too slow is given up, a client that leaves is noticed', async () => {

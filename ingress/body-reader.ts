@@ -1,77 +1,109 @@
 /**
  * Reads request bodies straight from Node's request objects (HTTP/1.1 and HTTP/2), without web streams.
  *
- * What a slow or greedy client costs is bounded: a body may take so long and be so big, all bodies being
- * read together may hold so many bytes, and at that bound the one that has been at it longest goes, not
- * the newcomer. A body that comes in one chunk is not copied; one that comes in many is gathered in a
- * buffer that grows with what has arrived, so neither an announced length nor a million one-byte chunks
- * costs memory that was not sent.
+ * What a slow or greedy client costs is bounded: a body may take so long and be so big, all bodies being read or
+ * decompressed together may be so many and hold so many bytes, and at that bound the one that has been at it
+ * longest goes, not the newcomer. A body that comes in one piece is not copied, and no announced length costs memory
+ * that was not sent. What reading costs in time is charged to the connection.
  */
-import type { IncomingMessage } from 'node:http';
-import type { Http2ServerRequest } from 'node:http2';
-import { createGunzip } from 'node:zlib';
+import type { HttpRequest } from './connection.ts';
+import { Gathered } from './gathered.ts';
+import { type GunzipFailure, GunzipJob, GunzipQueue, gunzipQuickly } from './gunzip.ts';
 
-export type HttpRequest = IncomingMessage | Http2ServerRequest;
-
-/** Why a body was not read: `too_big` and `overloaded` get an answer, the others have nobody to answer. */
-export type BodyFailure = 'too_big' | 'overloaded' | 'timeout' | 'aborted' | 'bad_gzip' | 'bad_encoding';
+/** Why a body was not read: `timeout` and `aborted` have nobody to answer. */
+export type BodyFailure =
+  | GunzipFailure
+  | 'overloaded'
+  | 'timeout'
+  | 'aborted'
+  | 'bad_encoding'
+  | 'tiny_pieces';
 
 export interface BodyReaderOptions {
   /** Most bytes of one body, after decompression. */
   readonly maxBodyBytes: number;
   /** Most bytes held by all bodies being read. */
   readonly maxTotalBytes: number;
-  /** From the request's head to its last byte. */
+  /** Most bodies being read; each may have a head of 8 KiB besides. */
+  readonly maxBodies: number;
+  /** From the request's head to the last byte of its body, decompressed. */
   readonly timeoutMs: number;
+}
+
+/** The connection that a body comes on. */
+export interface BodyConnection {
+  /** Bodies of it that are being read. */
+  reading: number;
+  readonly closed: boolean;
+  /** Microseconds of work. */
+  charge(us: number): void;
 }
 
 type Done = (body: Buffer | BodyFailure) => void;
 
-/** Decompressions at once; each may hold a whole body. */
-const MAX_GUNZIP = 4;
 const SWEEP_MS = 1000;
-const STATE = Symbol('body');
+/** So many pieces (chunks, DATA frames) are read however small they are; more must have so many bytes on average. */
+const FREE_PIECES = 1024;
+const LEAST_PIECE_BYTES = 64;
+/** Measured: a piece costs 1 µs, and one more for each 512 bytes (read, copied out of Node's parser, gathered). */
+const PIECE_US = 1;
+const BYTES_PER_US = 512;
+const READ = Symbol('body');
+type Carrier = HttpRequest & { [READ]?: BodyRead };
 
 class BodyRead {
   readonly reader: BodyReader;
-  readonly request: HttpRequest;
+  readonly connection: BodyConnection;
+  readonly gathered: Gathered;
+  readonly gzip: boolean;
   readonly done: Done;
   readonly deadline: number;
-  buffer: Buffer | null = null;
-  length = 0;
-  /** The limit is passed: what still comes is counted and dropped, so that the client can read its answer. */
-  overflowed = false;
+  /** Bytes of the body so far, also those beyond the limit. */
+  received = 0;
+  pieces = 0;
+  /** It has ended; what still comes is dropped. */
+  ended = false;
+  job: GunzipJob | null = null;
 
-  constructor(reader: BodyReader, request: HttpRequest, deadline: number, done: Done) {
+  constructor(
+    reader: BodyReader,
+    connection: BodyConnection,
+    gathered: Gathered,
+    gzip: boolean,
+    deadline: number,
+    done: Done,
+  ) {
     this.reader = reader;
-    this.request = request;
+    this.connection = connection;
+    this.gathered = gathered;
+    this.gzip = gzip;
     this.deadline = deadline;
     this.done = done;
   }
 }
-
-type Carrier = HttpRequest & { [STATE]?: BodyRead };
 
 export class BodyReader {
   readonly #options: BodyReaderOptions;
   /** In order of arrival: the first has been reading longest. */
   readonly #reads = new Set<BodyRead>();
   readonly #sweeper: NodeJS.Timeout;
-  readonly #gunzipQueue: (() => void)[] = [];
-  #gunzips = 0;
+  readonly #gunzips = new GunzipQueue();
+  readonly #count = (bytes: number): void => {
+    this.#bytes += bytes;
+  };
   #bytes = 0;
 
   constructor(options: BodyReaderOptions) {
     this.#options = options;
-    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS);
-    this.#sweeper.unref();
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS).unref();
   }
 
-  /** Bytes held by bodies being read, and how many there are. */
+  /** Bytes held by bodies being read. */
   get bytes(): number {
     return this.#bytes;
   }
 
+  /** How many there are. */
   get reading(): number {
     return this.#reads.size;
   }
@@ -81,146 +113,117 @@ export class BodyReader {
   }
 
   /** Reads the body of `request`; `done` is called once, with the (decompressed) body or the reason. */
-  read(request: HttpRequest, done: Done): void {
+  read(request: HttpRequest, connection: BodyConnection, done: Done): void {
     const encoding = request.headers['content-encoding'];
-    const announced = Number(request.headers['content-length'] ?? 0);
-    if (announced > 2 * this.#options.maxBodyBytes) {
+    const gzip = encoding === 'gzip' || encoding === 'x-gzip';
+    if (encoding !== undefined && encoding !== 'identity' && !gzip) {
+      done('bad_encoding');
+      return;
+    }
+    if (Number(request.headers['content-length'] ?? 0) > 2 * this.#options.maxBodyBytes) {
       done('too_big');
       return;
     }
-    if (encoding === undefined || encoding === 'identity') {
-      this.#collect(request, done);
-    } else if (encoding === 'gzip' || encoding === 'x-gzip') {
-      this.#collect(request, (body) => {
-        if (typeof body === 'string') done(body);
-        else this.#gunzip(body, done);
-      });
-    } else {
-      done('bad_encoding');
-    }
-  }
-
-  #collect(request: HttpRequest, done: Done): void {
-    const read = new BodyRead(this, request, Date.now() + this.#options.timeoutMs, done);
-    (request as Carrier)[STATE] = read;
+    const gathered = new Gathered(this.#count);
+    const deadline = Date.now() + this.#options.timeoutMs;
+    const read = new BodyRead(this, connection, gathered, gzip, deadline, done);
+    (request as Carrier)[READ] = read;
     this.#reads.add(read);
+    connection.reading += 1;
     request.on('data', onData);
     request.on('end', onEnd);
     request.on('close', onClose);
     request.on('error', onClose);
+    this.#makeRoom();
   }
 
   take(read: BodyRead, chunk: Buffer): void {
-    const total = read.length + chunk.length;
-    if (total > this.#options.maxBodyBytes) {
-      this.#release(read);
-      read.overflowed = true;
-      read.length = total;
-      if (total > 2 * this.#options.maxBodyBytes) this.finish(read, 'too_big');
-      return;
-    }
-    if (read.buffer === null) {
-      read.buffer = chunk;
-      this.#bytes += chunk.length;
+    read.connection.charge(PIECE_US + chunk.length / BYTES_PER_US);
+    if (read.ended) return;
+    const { maxBodyBytes } = this.#options;
+    read.received += chunk.length;
+    read.pieces += 1;
+    if (read.pieces > FREE_PIECES && read.received < read.pieces * LEAST_PIECE_BYTES) {
+      this.finish(read, 'tiny_pieces');
+    } else if (read.received <= maxBodyBytes) {
+      read.gathered.add(chunk);
+      this.#makeRoom();
     } else {
-      if (total > read.buffer.length) {
-        const grown = Buffer.allocUnsafe(
-          Math.min(Math.max(2 * read.buffer.length, total), this.#options.maxBodyBytes),
-        );
-        read.buffer.copy(grown, 0, 0, read.length);
-        this.#bytes += grown.length - read.buffer.length;
-        read.buffer = grown;
-      }
-      chunk.copy(read.buffer, read.length);
+      // As much again is counted and dropped, so that the client can read its answer.
+      read.gathered.clear();
+      if (read.received > 2 * maxBodyBytes) this.finish(read, 'too_big');
     }
-    read.length = total;
-    if (this.#bytes > this.#options.maxTotalBytes) this.#evictOldest();
   }
 
-  /** Ends a read once; later events of the same request find nothing to do. */
-  finish(read: BodyRead, outcome: BodyFailure | null): void {
-    if (!this.#reads.delete(read)) return;
-    const { buffer, length, overflowed } = read;
-    this.#release(read);
-    if (outcome !== null) read.done(outcome);
-    else if (overflowed) read.done('too_big');
-    else if (buffer === null) read.done(EMPTY);
-    else read.done(buffer.length === length ? buffer : buffer.subarray(0, length));
+  /** The last byte has come. */
+  complete(read: BodyRead): void {
+    if (read.ended || read.job !== null) return;
+    if (read.received > this.#options.maxBodyBytes) this.finish(read, 'too_big');
+    else if (read.gzip) this.#gunzip(read);
+    else this.finish(read, null);
   }
 
-  #release(read: BodyRead): void {
-    if (read.buffer === null) return;
-    this.#bytes -= read.buffer.length;
-    read.buffer = null;
+  /** Ends a read once: with what was gathered, or with the reason. */
+  finish(read: BodyRead, outcome: Buffer | BodyFailure | null): void {
+    if (read.ended) return;
+    read.ended = true;
+    this.#reads.delete(read);
+    read.connection.reading -= 1;
+    if (read.job !== null) {
+      this.#gunzips.cancel(read.job);
+      read.job.output.clear();
+    }
+    const body = outcome ?? read.gathered.join();
+    read.gathered.clear();
+    read.done(body);
   }
 
-  #evictOldest(): void {
-    for (const read of this.#reads) {
-      if (read.buffer === null) continue;
-      this.finish(read, 'overloaded');
+  #gunzip(read: BodyRead): void {
+    const { maxBodyBytes } = this.#options;
+    const compressed = read.gathered.join();
+    const body = gunzipQuickly(compressed, maxBodyBytes);
+    if (body !== null) {
+      this.finish(read, body);
       return;
+    }
+    const output = new Gathered(this.#count);
+    read.job = new GunzipJob(compressed, output, maxBodyBytes, (failure) =>
+      this.finish(read, failure ?? output.join()),
+    );
+    this.#gunzips.add(read.job);
+    this.#makeRoom();
+  }
+
+  #makeRoom(): void {
+    const { maxTotalBytes, maxBodies } = this.#options;
+    while (this.#bytes > maxTotalBytes || this.#reads.size > maxBodies) {
+      const [oldest] = this.#reads;
+      if (oldest === undefined) return;
+      this.finish(oldest, 'overloaded');
     }
   }
 
   #sweep(): void {
     const now = Date.now();
     for (const read of this.#reads) {
-      if (read.deadline > now) return;
-      this.finish(read, 'timeout');
+      if (read.job !== null && read.connection.closed) this.finish(read, 'aborted');
+      else if (read.deadline <= now) this.finish(read, read.job === null ? 'timeout' : 'overloaded');
     }
-  }
-
-  #gunzip(body: Buffer, done: Done): void {
-    if (this.#gunzips >= MAX_GUNZIP) {
-      // Bounded by the connections: each holds one compressed body that was read under the limits above.
-      this.#gunzipQueue.push(() => this.#gunzip(body, done));
-      return;
-    }
-    this.#gunzips += 1;
-    const finish = (outcome: Buffer | BodyFailure) => {
-      this.#gunzips -= 1;
-      done(outcome);
-      this.#gunzipQueue.shift()?.();
-    };
-    gunzipBounded(body, this.#options.maxBodyBytes, finish);
   }
 }
 
-const EMPTY = Buffer.alloc(0);
-
 function onData(this: Carrier, chunk: Buffer): void {
-  const read = this[STATE];
+  const read = this[READ];
   read?.reader.take(read, chunk);
 }
 
 function onEnd(this: Carrier): void {
-  const read = this[STATE];
-  read?.reader.finish(read, null);
+  const read = this[READ];
+  read?.reader.complete(read);
 }
 
+/** Comes after the end of every request too: then the sweep looks whether its client is still there. */
 function onClose(this: Carrier): void {
-  const read = this[STATE];
-  read?.reader.finish(read, 'aborted');
-}
-
-/** Decompresses to at most `maxBytes`; `done` is called once. */
-function gunzipBounded(body: Buffer, maxBytes: number, done: Done): void {
-  const gunzip = createGunzip();
-  const chunks: Buffer[] = [];
-  let length = 0;
-  let settled = false;
-  const settle = (outcome: Buffer | BodyFailure) => {
-    if (settled) return;
-    settled = true;
-    gunzip.destroy();
-    done(outcome);
-  };
-  gunzip.on('data', (chunk: Buffer) => {
-    length += chunk.length;
-    if (length > maxBytes) settle('too_big');
-    else chunks.push(chunk);
-  });
-  gunzip.on('end', () => settle(chunks.length === 1 ? (chunks[0] ?? EMPTY) : Buffer.concat(chunks)));
-  gunzip.on('error', () => settle('bad_gzip'));
-  gunzip.end(body);
+  const read = this[READ];
+  if (read !== undefined && read.job === null) read.reader.finish(read, 'aborted');
 }

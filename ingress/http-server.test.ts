@@ -42,6 +42,7 @@ async function serve(options: Partial<HttpServerOptions> = {}, modules: Partial<
       writeTimeoutMs: 30_000,
       idleTimeoutMs: 60_000,
       maxConnections: 100,
+      pipelining: 64,
       ...options,
     },
     {
@@ -96,16 +97,14 @@ describe('plain HTTP', () => {
   test('at the bound the connection idle longest goes, and one with a request under way stays', async () => {
     const { promise: release, resolve } = Promise.withResolvers<void>();
     const started = Promise.withResolvers<void>();
-    const { server, evictions, port } = await serve(
+    const { evictions, port } = await serve(
       { maxConnections: 3 },
       {
         onRequest: async (request, response) => {
-          server.connections.begin(request.socket);
           if (request.url === '/slow') {
             started.resolve();
             await release;
           }
-          server.connections.end(request.socket);
           (response as { end: (body: string) => void }).end('served');
         },
       },

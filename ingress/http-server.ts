@@ -3,16 +3,12 @@
  * size limits of the transport, so that a client that is slow with its handshake, its head, its body or
  * its reading costs a bounded amount; what a request means is the caller's.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import {
-  createSecureServer,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type ServerHttp2Session,
-} from 'node:http2';
+import { createServer } from 'node:http';
+import { createSecureServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
-import { Connections } from './connections.ts';
+import type { HttpRequest, HttpResponse } from './connection.ts';
+import { Connections, MAX_STREAMS } from './connections.ts';
 
 export interface ListenAddress {
   readonly host: string;
@@ -37,13 +33,12 @@ export interface HttpServerOptions {
   readonly writeTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly maxConnections: number;
+  /** HTTP/1.1: with so many unanswered requests a connection is read no further. */
+  readonly pipelining: number;
 }
 
 export interface HttpServerModules {
-  readonly onRequest: (
-    request: IncomingMessage | Http2ServerRequest,
-    response: ServerResponse | Http2ServerResponse,
-  ) => unknown;
+  readonly onRequest: (request: HttpRequest, response: HttpResponse) => unknown;
   /** After each TLS handshake, with the client certificate's DER or null. */
   readonly onSecureConnection?: ((socket: TLSSocket, certificate: Buffer | null) => void) | undefined;
   readonly onEvicted: () => void;
@@ -66,7 +61,7 @@ const TLS_HANDSHAKE_TIMEOUT_MS = 10_000;
 /** How often Node looks for heads and requests past their time. */
 const TIMEOUT_CHECK_MS = 1000;
 /** A request's head; the signature header is 175 bytes. */
-const MAX_HEAD_BYTES = 16 * 1024;
+const MAX_HEAD_BYTES = 8 * 1024;
 
 /** @throws when the address cannot be bound; the message names it. */
 export async function listenHttp(
@@ -78,13 +73,16 @@ export async function listenHttp(
     options.tls === null ? plainServer(options) : secureServer(options, options.tls, modules, sessions);
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   server.once('close', end);
-  server.on('request', modules.onRequest);
-  server.on('clientError', (_error: Error, socket: Socket) => socket.destroy());
   const connections = new Connections(server, options.tls !== null, {
     maxConnections: options.maxConnections,
+    pipelining: options.pipelining,
     writeTimeoutMs: options.writeTimeoutMs,
     onEvicted: modules.onEvicted,
   });
+  server.on('request', (request: HttpRequest, response: HttpResponse) => {
+    if (connections.begin(request, response)) modules.onRequest(request, response);
+  });
+  server.on('clientError', (_error: Error, socket: Socket) => socket.destroy());
   await bind(server, options.listen);
   const bound = server.address() as AddressInfo;
   return {
@@ -143,7 +141,14 @@ function secureServer(
     connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     maxHeaderSize: MAX_HEAD_BYTES,
     noDelay: true,
-    settings: { maxConcurrentStreams: 256, initialWindowSize: 1 << 20, maxHeaderListSize: MAX_HEAD_BYTES },
+    // Streams that a client opens and resets (CVE-2023-44487): beyond these the session ends.
+    streamResetBurst: 2 * MAX_STREAMS,
+    streamResetRate: 33,
+    settings: {
+      maxConcurrentStreams: MAX_STREAMS,
+      initialWindowSize: 1 << 20,
+      maxHeaderListSize: MAX_HEAD_BYTES,
+    },
   } as Parameters<typeof createSecureServer>[0]);
   server.setTimeout(options.idleTimeoutMs);
   server.on('session', (session) => {

@@ -8,6 +8,8 @@ import { type HttpServer, type ListenAddress, listenHttp } from './http-server.t
 
 /** Enough for a few scrapers and a proxy; the idle longest goes first. */
 const MAX_CONNECTIONS = 256;
+/** Nobody pipelines scrapes; each answer is tens of KB. */
+const PIPELINING = 2;
 const TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 60_000;
 
@@ -19,16 +21,21 @@ export function startCertServer(listen: ListenAddress, certificatePem: () => str
   return startPlain(listen, app);
 }
 
-/** Serves the exposition text on `/metrics`. */
+/** Serves the exposition text on `/metrics`; who asks while it is being made (some ms) gets the same one. */
 export function startMetricsServer(
   listen: ListenAddress,
   metrics: { contentType: string; text: () => Promise<string> },
 ): Promise<HttpServer> {
   const app = new Hono();
+  let making: Promise<string> | null = null;
+  const text = (): Promise<string> => {
+    making ??= metrics.text().finally(() => {
+      making = null;
+    });
+    return making;
+  };
   app.get('/livez', (c) => c.body(null, 200));
-  app.get('/metrics', async (c) =>
-    c.body(await metrics.text(), 200, { 'content-type': metrics.contentType }),
-  );
+  app.get('/metrics', async (c) => c.body(await text(), 200, { 'content-type': metrics.contentType }));
   return startPlain(listen, app);
 }
 
@@ -43,6 +50,7 @@ function startPlain(listen: ListenAddress, app: Hono): Promise<HttpServer> {
       writeTimeoutMs: TIMEOUT_MS,
       idleTimeoutMs: IDLE_TIMEOUT_MS,
       maxConnections: MAX_CONNECTIONS,
+      pipelining: PIPELINING,
     },
     {
       onRequest: getRequestListener(app.fetch, { overrideGlobalObjects: false }),

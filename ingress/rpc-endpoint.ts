@@ -4,19 +4,16 @@
  * read from Node's request and the answer written to Node's response, because web streams cost 10 µs
  * an order (measured).
  */
-import type { ServerResponse } from 'node:http';
-import type { Http2ServerResponse } from 'node:http2';
 import type { Socket } from 'node:net';
 import { Hono } from 'hono';
 import { Rejection } from '../pipeline/errors.ts';
 import { encodeError } from '../pipeline/json-rpc.ts';
 import type { Side } from '../pipeline/order.ts';
 import type { Arrival, ShownCertificate } from '../pipeline/submission.ts';
-import type { BodyFailure, BodyReader, HttpRequest } from './body-reader.ts';
-import type { Connections } from './connections.ts';
+import type { BodyFailure, BodyReader } from './body-reader.ts';
+import { connectionOf, type HttpRequest, type HttpResponse } from './connection.ts';
+import type { FairQueue } from './fair-queue.ts';
 import { getRequestListener, RESPONSE_ALREADY_SENT } from './hono-node.ts';
-
-type HttpResponse = ServerResponse | Http2ServerResponse;
 
 export interface Readiness {
   readonly ready: boolean;
@@ -33,12 +30,12 @@ export interface RpcEndpointModules {
   readonly bodies: BodyReader;
   /** Unix microseconds. */
   readonly clock: () => number;
-  readonly submit: (arrival: Arrival) => void;
+  /** Where requests wait for their turn; it hands them to the pipeline. */
+  readonly queue: Pick<FairQueue<Arrival>, 'offer'>;
   /** Only the user API answers `/readyz`. */
   readonly readiness: (() => Readiness) | null;
   /** The client certificate shown on a connection. */
   readonly certificateOf: (socket: Socket) => ShownCertificate | undefined;
-  readonly connections: () => Connections;
   /** A request was refused before it reached the pipeline. */
   readonly rejected: (side: Side, kind: Rejection['kind']) => void;
 }
@@ -80,33 +77,28 @@ class HttpArrival implements Arrival {
   readonly signature: string | undefined;
   readonly certificate: ShownCertificate | undefined;
   readonly receivedAtUs: number;
-  readonly #socket: Socket;
+  readonly #request: HttpRequest;
   readonly #response: HttpResponse;
-  readonly #connections: Connections;
 
   constructor(
     side: Side,
     body: Buffer,
     request: HttpRequest,
     response: HttpResponse,
-    socket: Socket,
-    modules: RpcEndpointModules,
-    connections: Connections,
+    certificate: ShownCertificate | undefined,
+    receivedAtUs: number,
   ) {
     this.side = side;
     this.body = body;
     this.signature = signatureOf(request);
-    this.certificate = modules.certificateOf(socket);
-    this.receivedAtUs = modules.clock();
-    this.#socket = socket;
+    this.certificate = certificate;
+    this.receivedAtUs = receivedAtUs;
+    this.#request = request;
     this.#response = response;
-    this.#connections = connections;
   }
 
   respond(status: number, body: string, close: boolean): void {
-    this.#connections.end(this.#socket);
-    send(this.#response, status, 'application/json', body, close);
-    this.#connections.answered(this.#socket);
+    send(this.#request, this.#response, status, 'application/json', body, close);
   }
 }
 
@@ -116,45 +108,46 @@ function receive(
   options: RpcEndpointOptions,
   modules: RpcEndpointModules,
 ) {
-  if (!isJson(request.headers['content-type'])) {
-    modules.rejected(options.side, 'unsupported_media_type');
-    // Nothing waits for the rest of the body: it is dropped as it comes, within the request timeout.
-    request.resume();
-    send(response, 415, 'text/plain', 'header Content-Type must be application/json', false);
+  const { side } = options;
+  const { socket } = request;
+  const json = isJson(request.headers['content-type']);
+  const refuse = (failure: BodyFailure) => refuseBody(failure, request, response, options, modules);
+  const connection = connectionOf(socket);
+  if (connection === undefined || connection.closing) {
+    refuse('overloaded');
     return;
   }
-  const socket = request.socket;
-  const connections = modules.connections();
-  const withinBound = connections.begin(socket);
-  modules.bodies.read(request, (body) => {
-    if (typeof body === 'string') {
-      connections.end(socket);
-      refuseBody(body, response, socket, options, modules);
-    } else if (withinBound) {
-      modules.submit(new HttpArrival(options.side, body, request, response, socket, modules, connections));
+  modules.bodies.read(request, connection, (body) => {
+    if (!json && body !== 'timeout' && body !== 'aborted') {
+      modules.rejected(side, 'unsupported_media_type');
+      send(request, response, 415, 'text/plain', 'header Content-Type must be application/json', false);
+    } else if (typeof body === 'string') {
+      refuse(body);
     } else {
-      connections.end(socket);
-      refuseBody('overloaded', response, socket, options, modules);
+      const certificate = modules.certificateOf(socket);
+      const arrival = new HttpArrival(side, body, request, response, certificate, modules.clock());
+      if (!modules.queue.offer(connection, arrival, body.length)) refuse('overloaded');
     }
   });
 }
 
 function refuseBody(
   failure: BodyFailure,
+  request: HttpRequest,
   response: HttpResponse,
-  socket: Socket,
   options: RpcEndpointOptions,
   modules: RpcEndpointModules,
 ): void {
   const rejection = bodyRejection(failure, options.maxBodyBytes);
   if (rejection === null) {
-    socket.destroy();
+    request.socket.destroy();
     return;
   }
   modules.rejected(options.side, rejection.kind);
   const { code, status } = rejection.row;
-  if (code === null) send(response, status, 'text/plain', rejection.message, true);
-  else send(response, status, 'application/json', encodeError('null', code, rejection.message), true);
+  if (code === null) send(request, response, status, 'text/plain', rejection.message, true);
+  else
+    send(request, response, status, 'application/json', encodeError('null', code, rejection.message), true);
 }
 
 /** @returns null when there is nobody left to answer. */
@@ -166,6 +159,8 @@ function bodyRejection(failure: BodyFailure, maxBodyBytes: number): Rejection | 
       return new Rejection('overloaded', 'too much is being received, try again');
     case 'bad_gzip':
       return new Rejection('parse_error', 'request body is not valid gzip');
+    case 'tiny_pieces':
+      return new Rejection('parse_error', 'request body comes in pieces that are too small');
     case 'bad_encoding':
       return new Rejection('unsupported_media_type', 'header Content-Encoding must be gzip or absent');
     case 'timeout':
@@ -188,7 +183,9 @@ function signatureOf(request: HttpRequest): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
+/** @param close the connection is not to be used any longer; nor is it when the rest of the request is not read. */
 function send(
+  request: HttpRequest,
   response: HttpResponse,
   status: number,
   contentType: string,
@@ -200,6 +197,7 @@ function send(
   const length = Buffer.byteLength(body);
   const retryAfter = status === 429 || status === 503;
   if ('stream' in response) {
+    const { stream } = response;
     const headers: Record<string, string | number> = {
       'content-type': contentType,
       'content-length': length,
@@ -207,12 +205,14 @@ function send(
     if (retryAfter) headers['retry-after'] = 1;
     response.writeHead(status, headers);
     response.end(body);
-    if (close) response.stream.session?.close();
+    // What still comes on this stream has nobody to read it (RFC 9113 section 8.1).
+    if (!request.complete) stream.close();
+    if (close) stream.session?.close();
     return;
   }
   const headers: (string | number)[] = ['Content-Type', contentType, 'Content-Length', length];
   if (retryAfter) headers.push('Retry-After', 1);
-  if (close) headers.push('Connection', 'close');
+  if (close || !request.complete) headers.push('Connection', 'close');
   response.writeHead(status, headers as never);
   response.end(body);
 }

@@ -21,11 +21,33 @@ export const BOUNDS: readonly Bound[] = [
     metric: 'orderflow_connections_evicted_total',
   },
   {
-    edge: 'requests of one connection without an answer',
-    bound: '512',
+    edge: 'requests of one connection in flight',
+    bound: '256; 8 with 16,384 in flight in all, 1 with 32,768',
     setting: null,
-    atBound: 'further ones get -32005 and the connection is closed',
+    atBound:
+      'the next gets -32005 and the connection is closed; from 64 on it is read no further until below 32',
     metric: 'orderflow_rejected_total{kind="overloaded"}',
+  },
+  {
+    edge: 'HTTP/2 streams of one connection',
+    bound: '128',
+    setting: null,
+    atBound: 'further ones wait at the client',
+    metric: '-',
+  },
+  {
+    edge: 'work of one connection in one turn of the event loop',
+    bound: '1 ms, less when many are busy',
+    setting: null,
+    atBound: 'it is read again when its turn comes; the others are read as always',
+    metric: '-',
+  },
+  {
+    edge: 'answers that their client does not read',
+    bound: 'time',
+    setting: 'HTTP_WRITE_TIMEOUT_SEC',
+    atBound: 'the connection is closed; earlier, the oldest first, beyond 8,192 of them or 64 MiB in all',
+    metric: 'orderflow_connections_evicted_total',
   },
   {
     edge: 'one request, first byte to last',
@@ -49,10 +71,24 @@ export const BOUNDS: readonly Bound[] = [
     metric: 'orderflow_rejected_total{kind="overloaded"}',
   },
   {
-    edge: 'requests waiting for the pipeline',
+    edge: 'all bodies being read',
+    bound: '8,192',
+    setting: null,
+    atBound: 'the body that has been at it longest gets -32005',
+    metric: 'orderflow_rejected_total{kind="overloaded"}',
+  },
+  {
+    edge: 'pieces (chunks, frames) of one body',
+    bound: '1,024, then 64 bytes each on average',
+    setting: null,
+    atBound: 'error -32700',
+    metric: 'orderflow_rejected_total{kind="parse_error"}',
+  },
+  {
+    edge: 'requests waiting for their turn',
     bound: 'bytes',
     setting: 'MAX_PENDING_BYTES',
-    atBound: 'the newest gets -32005',
+    atBound: 'the newest gets -32005; turns go round the connections, bodies above 64 KiB have their own',
     metric: 'orderflow_rejected_total{kind="overloaded"}',
   },
   {
