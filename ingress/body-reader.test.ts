@@ -104,6 +104,50 @@ test('beyond the total the body that has been at it longest goes', async () => {
   expect(text(outcomes[2])).toBe('4'.repeat(1000));
 });
 
+test('what still comes of a body that had to go is dropped, uncounted', async () => {
+  const { reader, outcomes, until, open, post } = await serve({
+    maxBodyBytes: 100_000,
+    maxTotalBytes: 100_000,
+  });
+  const first = open();
+  first.write(`POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n${'a'.repeat(60_000)}`);
+  while (reader.bytes < 60_000) await new Promise(setImmediate);
+  const second = open();
+  second.write(`POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n${'b'.repeat(60_000)}`);
+  await until(1);
+  expect(outcomes).toEqual(['overloaded']);
+  first.write('a'.repeat(40_000));
+  second.write('b'.repeat(40_000));
+  await until(2);
+  expect(outcomes[1]?.length).toBe(100_000);
+  await post(Buffer.from('later'));
+  expect(text(outcomes[2])).toBe('later');
+  expect([reader.bytes, reader.reading]).toEqual([0, 0]);
+});
+
+test('beyond so many bodies the one that has been at it longest goes', async () => {
+  const { reader, outcomes, until, open } = await serve({ maxBodies: 2 });
+  const sockets = [open(), open(), open()];
+  for (const [i, socket] of sockets.entries()) {
+    socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n');
+    if (i < 2) while (reader.reading < i + 1) await new Promise(setImmediate);
+  }
+  await until(1);
+  sockets[2]?.write('c');
+  await until(2);
+  expect([outcomes[0], text(outcomes[1]), reader.reading]).toEqual(['overloaded', 'c', 1]);
+});
+
+test('a body in a hundred thousand one-byte chunks is refused', async () => {
+  const { reader, outcomes, until, open } = await serve({ maxBodyBytes: 1e6, maxTotalBytes: 1e6 });
+  const socket = open();
+  socket.write('POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n');
+  socket.write('1\r\na\r\n'.repeat(100_000));
+  await until(1);
+  expect(outcomes).toEqual(['tiny_pieces']);
+  expect(reader.bytes).toBe(0);
+});
+
 test('a body that is too slow is given up, a client that leaves is noticed', async () => {
   const { reader, outcomes, until, open } = await serve({ timeoutMs: 100 });
   open().write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc');
@@ -131,6 +175,20 @@ test('gzip: whole, a bomb, damaged, another encoding', async () => {
     'bad_gzip',
     'bad_gzip',
     'bad_encoding',
+  ]);
+});
+
+test('an honest gzip body does not wait for bombs', async () => {
+  const { outcomes, post } = await serve({ maxBodyBytes: 50_000_000, maxTotalBytes: 1e9 });
+  const gzip = { 'content-encoding': 'gzip' };
+  const bomb = gzipSync(Buffer.alloc(50_000_000));
+  const bombs = Array.from({ length: 10 }, () => post(bomb, gzip));
+  await post(gzipSync('honest'), gzip);
+  expect(outcomes.length).toBeLessThan(10);
+  await Promise.all(bombs);
+  expect(outcomes.map((outcome) => outcome.length).sort((a, b) => a - b)).toEqual([
+    6,
+    ...Array.from({ length: 10 }, () => 50_000_000),
   ]);
 });
 

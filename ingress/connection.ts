@@ -1,47 +1,57 @@
 /**
- * One open connection as the ingress sees it: its sockets, what it has asked for and not yet got, and whether it
- * is being read. Found from any request by its socket.
+ * One open connection as the ingress sees it, with what it has asked for and not yet got. Found from any request by
+ * its socket, as an exchange is by its response.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { Socket } from 'node:net';
-import type { Pacer } from './pacer.ts';
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
+
+/** Keeps account of the work that connections cause: pacer.ts. */
+export interface Account {
+  charge(connection: Connection, us: number): void;
+}
 
 export class Connection {
   /** The TCP socket. */
   readonly transport: Socket;
   /** The same, and from the handshake on the TLS socket. */
   socket: Socket;
-  readonly #pacer: Pacer;
+  readonly #account: Account;
   /** Requests from their head until their answer has left. */
   inFlight = 0;
+  /** Of these, requests that can be no orders. */
+  asides = 0;
   /** Of these, requests whose body is being read. */
   reading = 0;
   /** Of these, requests whose answer the client leaves unread. */
   unread = 0;
-  /** It asked for too much: what it asks for now is not answered, and it is closed after the answers due. */
+  /** Of these, requests that nobody has begun to work on. */
+  parked: Exchange[] = [];
+  /** It asked for too much: nothing more is taken from it, and it is closed after the answers due. */
   closing = false;
   closed = false;
 
-  // The pacer's.
+  // What the pacer knows of it.
+  /** The turn in which it last caused work, and how much then, in µs. */
   turn = 0;
   spent = 0;
-  /** Waits for its turn to be read. */
+  /** It waits for its turn to be read. */
   queued = false;
-  /** Is not read until it has fewer requests in flight. */
+  /** It is not read until it has fewer requests in flight. */
   full = false;
+  /** `bytesRead` of the transport when it was last looked at. */
   bytesSeen = 0;
 
-  constructor(transport: Socket, pacer: Pacer) {
+  constructor(transport: Socket, account: Account) {
     this.transport = transport;
     this.socket = transport;
-    this.#pacer = pacer;
+    this.#account = account;
   }
 
-  /** Requests of whole orders that have no answer yet. */
+  /** Requests that are being worked on: a client that waits for nothing but the node. */
   get working(): number {
     return this.inFlight - this.reading - this.unread;
   }
@@ -50,20 +60,51 @@ export class Connection {
     return 'alpnProtocol' in this.socket && this.socket.alpnProtocol === 'h2';
   }
 
-  /** It has caused so much work (µs, roughly) in this turn of the event loop. */
+  /** It has caused so much work in this turn of the event loop, in µs. */
   charge(us: number): void {
-    this.#pacer.charge(this, us);
+    this.#account.charge(this, us);
+  }
+}
+
+/** A request with its response, from its head until the answer has left or the connection has gone. */
+export class Exchange {
+  readonly connection: Connection;
+  readonly request: HttpRequest;
+  readonly response: HttpResponse;
+  /** It can be no order. */
+  readonly aside: boolean;
+  /** Unix ms at which its answer was first seen to stand unread; 0 before. */
+  unreadSince = 0;
+
+  constructor(connection: Connection, request: HttpRequest, response: HttpResponse) {
+    this.connection = connection;
+    this.request = request;
+    this.response = response;
+    this.aside = request.method !== 'POST';
+    (response as MarkedResponse)[EXCHANGE] = this;
+  }
+
+  /** Of its answer. */
+  get unsentBytes(): number {
+    const { response } = this;
+    return 'stream' in response ? response.stream.writableLength : response.writableLength;
   }
 }
 
 const CONNECTION = Symbol('connection');
-type Marked = Socket & { [CONNECTION]?: Connection };
+const EXCHANGE = Symbol('exchange');
+type MarkedSocket = Socket & { [CONNECTION]?: Connection };
+type MarkedResponse = HttpResponse & { [EXCHANGE]?: Exchange };
 
 export function bindConnection(socket: Socket, connection: Connection): void {
-  (socket as Marked)[CONNECTION] = connection;
+  (socket as MarkedSocket)[CONNECTION] = connection;
 }
 
 /** @param socket of a request; HTTP/2 gives a stand-in for the connection's, which hands this on. */
 export function connectionOf(socket: Socket): Connection | undefined {
-  return (socket as Marked)[CONNECTION];
+  return (socket as MarkedSocket)[CONNECTION];
+}
+
+export function exchangeOf(response: HttpResponse): Exchange | undefined {
+  return (response as MarkedResponse)[EXCHANGE];
 }

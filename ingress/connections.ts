@@ -1,8 +1,9 @@
 /**
  * The open connections of one server, in order of their last request, and the requests on them that have not
- * got their answer. At the bound the connection that has been idle longest is closed, not the newcomer
- * refused: ten thousand idle connections then cost their owner the connections and nobody else anything. A
- * request whose body is still coming, or whose answer is not being read, does not make a connection busy.
+ * got their answer. At the bound the connection that has been idle longest is closed, first among those that never
+ * asked for anything, not the newcomer refused: ten thousand idle connections then cost their owner the connections
+ * and nobody else anything. A request whose body is still coming, or whose answer is not being read, does not
+ * make a connection busy.
  */
 import type { Server, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
@@ -10,20 +11,28 @@ import {
   bindConnection,
   Connection,
   connectionOf,
+  Exchange,
+  exchangeOf,
   type HttpRequest,
   type HttpResponse,
 } from './connection.ts';
+import { endParsing } from './node-internals.ts';
 import { Pacer } from './pacer.ts';
 
 export interface ConnectionsOptions {
   readonly maxConnections: number;
   /**
-   * HTTP/1.1: with so many requests in flight a connection is read no further, until half of them are answered. What
-   * has been read by then is still taken.
+   * HTTP/1.1: so many requests of a connection are worked on at once, and with so many in flight it is read no further
+   * until half of them are answered. What has been read by then waits for its turn.
    */
   readonly pipelining: number;
   /** How long a client may leave an answer unread. */
   readonly writeTimeoutMs: number;
+}
+
+export interface ConnectionsModules {
+  /** Takes a request and answers it. */
+  readonly onRequest: (request: HttpRequest, response: HttpResponse) => void;
   /** Called for each connection that had to go. */
   readonly onEvicted: () => void;
 }
@@ -31,11 +40,13 @@ export interface ConnectionsOptions {
 /** HTTP/2 streams of one connection. */
 export const MAX_STREAMS = 128;
 /**
- * Times `pipelining`: in flight beyond that, the next request is refused and the connection
- * closed. One read of 64 KiB may hold 160 of the smallest signed requests on top of `pipelining`.
+ * HTTP/1.1: times `pipelining`, with more in flight a connection is cut off. No honest client gets there: one read of
+ * 64 KiB may hold 160 of the smallest signed requests on top of `pipelining`.
  */
-const REFUSE_AT = 4;
-/** With so many in flight on all connections together, each connection may have only so many. */
+const CUT_OFF_AT = 4;
+/** The same for requests that are no orders: health checks and mistakes. */
+const MAX_ASIDES = 32;
+/** With so many in flight on all connections together, more than so many of each connection are refused. */
 const CROWDED: readonly (readonly [all: number, each: number])[] = [
   [32_768, 1],
   [16_384, 8],
@@ -43,49 +54,40 @@ const CROWDED: readonly (readonly [all: number, each: number])[] = [
 /** Answers, and their bytes, that may stand unread in all; beyond, the oldest cost their client the connection. */
 const MAX_UNREAD = 8192;
 const MAX_UNREAD_BYTES = 1 << 26;
-/** What a request costs besides its body: head, objects, answer (measured with heads of 200 bytes). */
+/** What a request costs besides its body: head, objects, answer; measured with heads of 200 bytes. */
 const REQUEST_US = 30;
+/** No longer than this, the rest of a body is dropped as it comes: closing might cost its sender the answer. */
+const SHORT_BODY_BYTES = 65_536;
+/** Of all connections; while there are fewer that never asked for anything, newcomers have time to ask. */
+const SHARE_OF_FRESH = 0.25;
 const SWEEP_MS = 1000;
-
-/** A request from its head until its answer has left, or its connection has gone. */
-class Exchange {
-  readonly connection: Connection;
-  readonly request: HttpRequest;
-  readonly response: HttpResponse;
-  /** Since when its answer has been seen unread; 0 while there is none. */
-  unreadSince = 0;
-
-  constructor(connection: Connection, request: HttpRequest, response: HttpResponse) {
-    this.connection = connection;
-    this.request = request;
-    this.response = response;
-  }
-}
-
-const EXCHANGE = Symbol('exchange');
-type Answering = HttpResponse & { [EXCHANGE]?: Exchange };
 
 export class Connections {
   readonly #options: ConnectionsOptions;
-  /** A set keeps insertion order: a request moves its connection to the end. */
-  readonly #open = new Set<Connection>();
+  readonly #modules: ConnectionsModules;
+  /** Connections without a request so far, in the order in which they came. */
+  readonly #fresh = new Set<Connection>();
+  /** All others; a set keeps insertion order, and a request moves its connection to the end. */
+  readonly #used = new Set<Connection>();
   /** Connections whose TLS handshake is not done, by the far end's address: Node does not name the TCP socket below. */
   readonly #handshaking = new Map<string, Connection>();
   /** In order of arrival. */
   readonly #exchanges = new Set<Exchange>();
   readonly #pacer: Pacer;
   readonly #sweeper: NodeJS.Timeout;
-  readonly #onAnswered: (this: Answering) => void;
+  readonly #onClose: (this: HttpResponse) => void;
   #ending = false;
 
-  constructor(server: Server, tls: boolean, options: ConnectionsOptions) {
+  constructor(server: Server, tls: boolean, options: ConnectionsOptions, modules: ConnectionsModules) {
     this.#options = options;
-    this.#pacer = new Pacer(this.#open);
+    this.#modules = modules;
+    this.#pacer = new Pacer(() => this.#all());
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS).unref();
-    const answered = (exchange: Exchange) => this.#end(exchange);
-    this.#onAnswered = function onAnswered() {
-      const exchange = this[EXCHANGE];
-      if (exchange !== undefined) answered(exchange);
+    const end = (exchange: Exchange) => this.#end(exchange);
+    // One function for all responses.
+    this.#onClose = function onClose() {
+      const exchange = exchangeOf(this);
+      if (exchange !== undefined) end(exchange);
     };
     server.once('close', () => {
       clearInterval(this.#sweeper);
@@ -93,10 +95,11 @@ export class Connections {
     });
     server.on('connection', (socket: Socket) => this.#add(socket, tls));
     if (tls) server.on('secureConnection', (socket: TLSSocket) => this.#secured(socket));
+    server.on('request', (request: HttpRequest, response: HttpResponse) => this.#begin(request, response));
   }
 
   get size(): number {
-    return this.#open.size;
+    return this.#fresh.size + this.#used.size;
   }
 
   /** Requests whose answer has not left. */
@@ -105,70 +108,91 @@ export class Connections {
   }
 
   /**
-   * A request came in. Sets `closing` on its connection when that has too many in flight: then this one is to be
-   * refused, and the answer is its last.
-   *
-   * @returns false when nobody is to look at it.
-   */
-  begin(request: HttpRequest, response: HttpResponse): boolean {
-    const connection = connectionOf(request.socket);
-    if (connection === undefined) {
-      request.socket.destroy();
-      return false;
-    }
-    if (connection.closing) {
-      abandon(request, response);
-      return false;
-    }
-    const exchange = new Exchange(connection, request, response);
-    (response as Answering)[EXCHANGE] = exchange;
-    response.on('close', this.#onAnswered);
-    this.#exchanges.add(exchange);
-    connection.inFlight += 1;
-    if (this.#open.delete(connection)) this.#open.add(connection);
-    connection.charge(REQUEST_US);
-    if (connection.inFlight > this.#limit()) {
-      connection.closing = true;
-      if ('shouldKeepAlive' in response) response.shouldKeepAlive = false;
-    }
-    if (connection.closing || connection.inFlight >= this.#options.pipelining) this.#hold(connection);
-    return true;
-  }
-
-  /**
    * Ends each connection as soon as its requests are answered; answers on their way still arrive. HTTP/2
    * connections are left to their sessions, which end in the same way.
    */
   endAll(): void {
     this.#ending = true;
-    for (const connection of this.#open) endIfIdle(connection);
+    for (const connection of this.#all()) endIfIdle(connection);
   }
 
   /** Closes all that are still open, whatever is on its way. */
   destroyAll(): void {
-    for (const connection of this.#open) connection.socket.destroy();
+    for (const connection of this.#all()) connection.socket.destroy();
   }
 
-  /** HTTP/2 is not held: it bounds its streams itself, and must hear that a client takes its answers. */
-  #hold(connection: Connection): void {
-    if (!connection.http2) this.#pacer.hold(connection);
+  #begin(request: HttpRequest, response: HttpResponse): void {
+    const connection = connectionOf(request.socket);
+    if (connection === undefined) {
+      request.socket.destroy();
+      return;
+    }
+    if (connection.closing) {
+      abandon(request, response);
+      return;
+    }
+    const exchange = new Exchange(connection, request, response);
+    response.on('close', this.#onClose);
+    this.#exchanges.add(exchange);
+    connection.inFlight += 1;
+    if (exchange.aside) connection.asides += 1;
+    if (this.#used.delete(connection) || this.#fresh.delete(connection)) this.#used.add(connection);
+    connection.charge(REQUEST_US);
+
+    if (connection.inFlight > this.#crowded()) this.#close(connection, response);
+    else if (!connection.http2 && this.#isTooFast(connection, exchange)) return;
+    this.#modules.onRequest(request, response);
   }
 
-  #limit(): number {
+  /** HTTP/1.1, where the client sets the pace. @returns true when nobody is to work on the request now. */
+  #isTooFast(connection: Connection, exchange: Exchange): boolean {
+    const { pipelining } = this.#options;
+    if (connection.inFlight < pipelining && connection.asides <= MAX_ASIDES) return false;
+    this.#pacer.hold(connection);
+    if (connection.inFlight > CUT_OFF_AT * pipelining || connection.asides > MAX_ASIDES) {
+      connection.closing = true;
+      this.#modules.onEvicted();
+      endParsing(connection.socket);
+      connection.socket.destroy();
+      return true;
+    }
+    if (connection.inFlight === pipelining) return false;
+    connection.parked.push(exchange);
+    return true;
+  }
+
+  /** Nothing more is taken from it: this request is refused, which is the last answer it gets. */
+  #close(connection: Connection, response: HttpResponse): void {
+    connection.closing = true;
+    if ('stream' in response) return;
+    response.shouldKeepAlive = false;
+    this.#pacer.hold(connection);
+    endParsing(connection.socket);
+  }
+
+  /** @returns how many requests each connection may have in flight, considering all the others. */
+  #crowded(): number {
     for (const [all, each] of CROWDED) if (this.#exchanges.size > all) return each;
-    return REFUSE_AT * this.#options.pipelining;
+    return Number.POSITIVE_INFINITY;
   }
 
   #end(exchange: Exchange): void {
     if (!this.#exchanges.delete(exchange)) return;
     const { connection, request } = exchange;
     connection.inFlight -= 1;
+    if (exchange.aside) connection.asides -= 1;
     if (exchange.unreadSince !== 0) connection.unread -= 1;
     // Nobody reads what is still to come of a request that has its answer.
     if (!request.complete && !connection.http2 && hasLongBody(request)) connection.socket.destroySoon();
-    const enough = connection.inFlight <= this.#options.pipelining / 2;
-    if (connection.full && enough && !connection.closing) this.#pacer.release(connection);
+    if (connection.full) this.#next(connection);
     if (this.#ending) endIfIdle(connection);
+  }
+
+  #next(connection: Connection): void {
+    const parked = connection.parked.shift();
+    if (parked !== undefined) this.#modules.onRequest(parked.request, parked.response);
+    else if (connection.closing) return;
+    else if (connection.inFlight <= this.#options.pipelining / 2) this.#pacer.release(connection);
   }
 
   /** Answers that do not leave because their client does not read have their time, and a bound in all. */
@@ -186,7 +210,7 @@ export class Connections {
           connection.unread += 1;
         }
         unread += 1;
-        bytes += unsentBytes(response);
+        bytes += exchange.unsentBytes;
         if (now - exchange.unreadSince >= this.#options.writeTimeoutMs) connection.socket.destroy();
       }
     }
@@ -196,29 +220,28 @@ export class Connections {
   #cutUnread(unread: number, bytes: number): void {
     let answers = unread;
     let unsent = bytes;
-    for (const { connection, response, unreadSince } of this.#exchanges) {
+    for (const { connection, unsentBytes, unreadSince } of this.#exchanges) {
       if (answers <= MAX_UNREAD && unsent <= MAX_UNREAD_BYTES) return;
       if (unreadSince === 0) continue;
       answers -= 1;
-      unsent -= unsentBytes(response);
-      if (!connection.socket.destroyed) {
-        this.#options.onEvicted();
-        connection.socket.destroy();
-      }
+      unsent -= unsentBytes;
+      if (connection.socket.destroyed) continue;
+      this.#modules.onEvicted();
+      connection.socket.destroy();
     }
   }
 
   #add(socket: Socket, tls: boolean): void {
     const connection = new Connection(socket, this.#pacer);
-    if (tls) this.#handshaking.set(farEnd(socket), connection);
-    else bindConnection(socket, connection);
-    this.#open.add(connection);
     const key = farEnd(socket);
+    if (tls) this.#handshaking.set(key, connection);
+    else bindConnection(socket, connection);
+    this.#fresh.add(connection);
     socket.once('close', () => {
       this.#remove(connection);
       if (this.#handshaking.get(key) === connection) this.#handshaking.delete(key);
     });
-    if (this.#open.size > this.#options.maxConnections) this.#evict(connection);
+    if (this.size > this.#options.maxConnections) this.#evict(connection);
   }
 
   #secured(socket: TLSSocket): void {
@@ -234,19 +257,30 @@ export class Connections {
 
   #remove(connection: Connection): void {
     connection.closed = true;
-    this.#open.delete(connection);
+    connection.parked = [];
+    if (!this.#fresh.delete(connection)) this.#used.delete(connection);
   }
 
   #evict(newcomer: Connection): void {
-    this.#options.onEvicted();
-    for (const candidate of this.#open) {
-      if (candidate === newcomer || candidate.working > 0) continue;
-      candidate.socket.destroy();
-      return;
-    }
-    // Every connection has an order under way: those come first.
-    newcomer.socket.destroy();
+    this.#modules.onEvicted();
+    const manyFresh = this.#fresh.size > SHARE_OF_FRESH * this.#options.maxConnections;
+    const [first, second] = manyFresh ? [this.#fresh, this.#used] : [this.#used, this.#fresh];
+    // Where every connection has an order under way, those come first.
+    const candidate = firstIdle(first, newcomer) ?? firstIdle(second, newcomer) ?? newcomer;
+    candidate.socket.destroy();
   }
+
+  *#all(): Iterable<Connection> {
+    yield* this.#fresh;
+    yield* this.#used;
+  }
+}
+
+function firstIdle(connections: Iterable<Connection>, newcomer: Connection): Connection | undefined {
+  for (const connection of connections) {
+    if (connection !== newcomer && connection.working === 0) return connection;
+  }
+  return undefined;
 }
 
 /** A request that is not answered: its connection closes after the answers due. */
@@ -256,17 +290,10 @@ function abandon(request: HttpRequest, response: HttpResponse): void {
   else request.resume();
 }
 
-/** No longer than this, the rest of a body is dropped as it comes: closing might cost its sender the answer. */
-const SHORT_BODY_BYTES = 65_536;
-
 function hasLongBody({ headers }: HttpRequest): boolean {
   return (
     headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > SHORT_BODY_BYTES
   );
-}
-
-function unsentBytes(response: HttpResponse): number {
-  return 'stream' in response ? response.stream.writableLength : response.writableLength;
 }
 
 function endIfIdle({ socket, inFlight, http2 }: Connection): void {

@@ -124,6 +124,59 @@ describe('plain HTTP', () => {
     expect(evictions).toHaveLength(1);
   });
 
+  test('connections that never asked for anything go first', async () => {
+    const { evictions, port } = await serve({ maxConnections: 8 });
+    const used = await open(port);
+    await ask(used);
+    const idle: Socket[] = [];
+    for (let i = 0; i < 20; i += 1) idle.push(await open(port));
+    await Promise.all(idle.slice(0, 13).map(closed));
+    expect(evictions).toHaveLength(13);
+    expect(await ask(used)).toContain('served');
+  });
+
+  test.each([
+    ['requests', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n'],
+    ['mistakes', 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'],
+  ])('a connection with more %s in flight than any honest one is cut off', async (_name, request) => {
+    const { server, evictions, port } = await serve({}, { onRequest: () => undefined });
+    const flooder = await open(port);
+    const other = await open(port);
+    flooder.write(request.repeat(1000));
+    await closed(flooder);
+    expect(evictions).toHaveLength(1);
+    await vi.waitFor(() => expect(server.connections.size).toBe(1));
+    other.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
+    await vi.waitFor(() => expect(server.connections.inFlight).toBe(1));
+  });
+
+  test('what goes on after its answer ends the connection; a short rest does not', async () => {
+    const { port } = await serve(
+      {},
+      { onRequest: (_request, response) => (response as { end: (body: string) => void }).end('served') },
+    );
+    const short = await open(port);
+    short.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n');
+    expect(String((await once(short, 'data'))[0])).toContain('served');
+    short.write('x'.repeat(10));
+    expect(await ask(short)).toContain('served');
+    const long = await open(port);
+    long.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n');
+    expect(String((await once(long, 'data'))[0])).toContain('served');
+    await closed(long);
+  });
+
+  test('HTTP/1.1 without a host is 400, HTTP/1.0 may leave it out', async () => {
+    const { port } = await serve();
+    const without = await open(port);
+    without.write('GET / HTTP/1.1\r\n\r\n');
+    expect(String((await once(without, 'data'))[0])).toContain('HTTP/1.1 400');
+    await closed(without);
+    const old = await open(port);
+    old.write('GET / HTTP/1.0\r\n\r\n');
+    expect(String((await once(old, 'data'))[0])).toContain('HTTP/1.1 200');
+  });
+
   test('thousands of idle connections leave room for one more', async () => {
     const { server, evictions, port } = await serve({ maxConnections: 500 });
     for (let i = 0; i < 2000; i += 100) await Promise.all(Array.from({ length: 100 }, () => open(port)));
@@ -198,6 +251,22 @@ describe('TLS', () => {
     expect(old.getPeerX509Certificate()?.raw.equals(first.certificateDer)).toBe(true);
     expect(fresh.getPeerX509Certificate()?.raw.equals(second.certificateDer)).toBe(true);
     expect(await ask(old)).toContain('served');
+  });
+
+  test('HTTP/2: an answer that the client does not let out has its time', async () => {
+    const { server, port } = await serve({ tls: tlsOf(await newIdentity()), writeTimeoutMs: 100 });
+    const session = connectH2(`https://127.0.0.1:${port}`, {
+      rejectUnauthorized: false,
+      settings: { initialWindowSize: 0 },
+    });
+    session.on('error', () => undefined);
+    onTestFinished(() => session.destroy());
+    const stream = session.request({ ':path': '/' });
+    stream.on('error', () => undefined);
+    await once(stream, 'response');
+    expect(server.connections.inFlight).toBe(1);
+    await once(session, 'close');
+    await vi.waitFor(() => expect([server.connections.inFlight, server.connections.size]).toEqual([0, 0]));
   });
 
   test('close ends with clients that keep their connections, and forgets every connection', async () => {

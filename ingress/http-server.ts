@@ -73,15 +73,17 @@ export async function listenHttp(
     options.tls === null ? plainServer(options) : secureServer(options, options.tls, modules, sessions);
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   server.once('close', end);
-  const connections = new Connections(server, options.tls !== null, {
-    maxConnections: options.maxConnections,
-    pipelining: options.pipelining,
-    writeTimeoutMs: options.writeTimeoutMs,
+  const connections = new Connections(server, options.tls !== null, options, {
+    onRequest: (request, response) => {
+      if (request.headers.host === undefined && request.httpVersion === '1.1') badRequest(response);
+      else modules.onRequest(request, response);
+    },
     onEvicted: modules.onEvicted,
   });
-  server.on('request', (request: HttpRequest, response: HttpResponse) => {
-    if (connections.begin(request, response)) modules.onRequest(request, response);
-  });
+  // Requests that Node would refuse by itself, uncounted.
+  server.on('checkExpectation', (request: HttpRequest, response: HttpResponse) =>
+    server.emit('request', request, response),
+  );
   server.on('clientError', (_error: Error, socket: Socket) => socket.destroy());
   await bind(server, options.listen);
   const bound = server.address() as AddressInfo;
@@ -115,6 +117,7 @@ function plainServer(options: HttpServerOptions): Server {
     connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     maxHeaderSize: MAX_HEAD_BYTES,
     noDelay: true,
+    requireHostHeader: false,
   });
   server.timeout = options.idleTimeoutMs;
   return server;
@@ -141,8 +144,9 @@ function secureServer(
     connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     maxHeaderSize: MAX_HEAD_BYTES,
     noDelay: true,
+    requireHostHeader: false,
     // Streams that a client opens and resets (CVE-2023-44487): beyond these the session ends.
-    streamResetBurst: 2 * MAX_STREAMS,
+    streamResetBurst: MAX_STREAMS,
     streamResetRate: 33,
     settings: {
       maxConcurrentStreams: MAX_STREAMS,
@@ -166,6 +170,13 @@ function secureServer(
     });
   }
   return server;
+}
+
+/** RFC 9112 section 3.2: what has no host is no HTTP/1.1. Node's own check answers beyond every bound. */
+function badRequest(response: HttpResponse): void {
+  if ('stream' in response) return;
+  response.writeHead(400, { connection: 'close' });
+  response.end();
 }
 
 function bind(server: Server, listen: ListenAddress): Promise<void> {

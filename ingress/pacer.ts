@@ -14,8 +14,8 @@
  * that reads its body, and HTTP/2 has none. What has been read from the kernel is worked off all the same:
  * 64 KiB at most, 16 over TLS.
  */
-import type { Socket } from 'node:net';
 import type { Connection } from './connection.ts';
+import { startReading, stopReading } from './node-internals.ts';
 
 /** Work of one connection in one turn, in µs. */
 const BUDGET_US = 1000;
@@ -28,13 +28,8 @@ const WATCH_MS = 50;
 /** The event loop is late when a timer is. */
 const LATE_MS = 25;
 
-interface ReadingHandle {
-  readStart(): number;
-  readStop(): number;
-}
-
 export class Pacer {
-  readonly #connections: Iterable<Connection>;
+  readonly #connections: () => Iterable<Connection>;
   readonly #watch: NodeJS.Timeout;
   readonly #onTurn = () => this.#nextTurn();
   #queue: Connection[] = [];
@@ -49,7 +44,7 @@ export class Pacer {
   #watching = false;
 
   /** @param connections all that are open, looked through while the event loop is late. */
-  constructor(connections: Iterable<Connection>) {
+  constructor(connections: () => Iterable<Connection>) {
     this.#connections = connections;
     this.#watch = setInterval(() => this.#tick(), WATCH_MS).unref();
   }
@@ -142,7 +137,7 @@ export class Pacer {
       this.#watching = false;
       return;
     }
-    for (const connection of this.#connections) {
+    for (const connection of this.#connections()) {
       const { bytesRead } = connection.transport;
       // The first late tick only takes the measure of what is read until the next.
       if (this.#watching && bytesRead - connection.bytesSeen > FLOOD_BYTES) {
@@ -153,17 +148,4 @@ export class Pacer {
     }
     this.#watching = true;
   }
-}
-
-function stopReading(socket: Socket): void {
-  handleOf(socket)?.readStop();
-}
-
-function startReading(socket: Socket): void {
-  handleOf(socket)?.readStart();
-}
-
-/** Null once the socket is closed. */
-function handleOf(socket: Socket): ReadingHandle | null {
-  return (socket as unknown as { _handle: ReadingHandle | null })._handle;
 }

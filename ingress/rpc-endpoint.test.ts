@@ -19,6 +19,7 @@ interface Setup {
   readonly submit?: (arrival: Arrival) => void;
   readonly readiness?: (() => Readiness) | null;
   readonly writeTimeoutMs?: number;
+  readonly maxConnections?: number;
 }
 
 /** An endpoint whose pipeline answers with the length of the body, unless the test takes its place. */
@@ -27,6 +28,7 @@ async function serve({
   submit,
   readiness = () => ({ ready: true, reasons: [] }),
   writeTimeoutMs = 30_000,
+  maxConnections = 1000,
 }: Setup = {}) {
   const arrivals: Arrival[] = [];
   const refused: string[] = [];
@@ -46,7 +48,7 @@ async function serve({
       requestTimeoutMs: 60_000,
       writeTimeoutMs,
       idleTimeoutMs: 60_000,
-      maxConnections: 100,
+      maxConnections,
       pipelining: 64,
     },
     {
@@ -208,21 +210,66 @@ test('pipelined requests are answered in order, whatever order their answers com
   expect(text.match(/"[abc]"/g)).toEqual(['"a"', '"b"', '"c"']);
 });
 
-test('a flood of pipelined requests on one connection is refused beyond the bound and hurts no other', async () => {
+test('more pipelined requests than a connection may have at once wait, and all are answered in order', async () => {
+  const { port, arrivals } = await serve({
+    submit: (arrival) => void setImmediate(() => arrival.respond(200, arrival.body.toString(), false)),
+  });
+  const socket = open(port);
+  const request = (body: string) =>
+    `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  const bodies = Array.from({ length: 1000 }, (_, i) => `"${i}${' '.repeat(500)}"`);
+  socket.write(bodies.map(request).join(''));
+  let text = '';
+  while (!text.includes('"999 ')) text += String((await once(socket, 'data'))[0]);
+  expect(arrivals).toHaveLength(1000);
+  expect([...text.matchAll(/"(\d+) /g)].map(([, number]) => Number(number))).toEqual(
+    Array.from({ length: 1000 }, (_, i) => i),
+  );
+});
+
+test('with 16,384 requests in flight each connection may have eight; its ninth is refused, which is its last', async () => {
   const held: Arrival[] = [];
-  const { port, post, refused } = await serve({
+  const { port, server, refused } = await serve({ submit: (arrival) => void held.push(arrival) });
+  const one = 'POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}';
+  const crowd = Array.from({ length: 256 }, () => open(port));
+  for (const socket of crowd) socket.write(one.repeat(64));
+  await vi.waitFor(() => expect(held).toHaveLength(16_384), { timeout: 10_000 });
+  const late = open(port);
+  const closed = once(late, 'close');
+  let text = '';
+  late.on('data', (chunk) => {
+    text += String(chunk);
+  });
+  late.write(one.repeat(10));
+  await vi.waitFor(() => expect(held).toHaveLength(16_384 + 8));
+  expect(refused).toEqual(['overloaded']);
+  for (const arrival of held.slice(-8)) arrival.respond(200, '{"ok":1}', false);
+  await closed;
+  expect(text.match(/"ok"|-32005/g)).toEqual([...Array.from({ length: 8 }, () => '"ok"'), '-32005']);
+  expect(server.connections.size).toBe(256);
+});
+
+test('at the bound of connections one whose body is still coming goes, one that waits for its answer stays', async () => {
+  const held: Arrival[] = [];
+  const { server, port, post } = await serve({
+    maxConnections: 4,
     submit: (arrival) => {
-      if (arrival.signature === 'other') arrival.respond(200, '{}', false);
+      if (arrival.body.length === 2) arrival.respond(200, '{}', false);
       else held.push(arrival);
     },
   });
-  const flooder = open(port);
-  const one = 'POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}';
-  for (let i = 0; i < 20; i += 1) flooder.write(one.repeat(500));
-  while (refused.length === 0) await post('{}', { 'x-flashbots-signature': 'other' });
-  expect(held.length).toBeLessThanOrEqual(256);
-  expect((await post('{}', { 'x-flashbots-signature': 'other' })).status).toBe(200);
-  expect(new Set(refused)).toEqual(new Set(['overloaded']));
+  const head = (length: number) =>
+    `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
+  const waiting = open(port);
+  waiting.write(`${head(3)}{ }`);
+  await vi.waitFor(() => expect(held).toHaveLength(1));
+  const slow = [open(port), open(port), open(port)];
+  for (const socket of slow) socket.write(`${head(100)}{`);
+  await vi.waitFor(() => expect(server.connections.inFlight).toBe(4));
+  expect((await post('{}')).status).toBe(200);
+  await vi.waitFor(() => expect(slow.filter((socket) => socket.closed)).toHaveLength(1));
+  held[0]?.respond(200, '{"late":1}', false);
+  expect(String((await once(waiting, 'data'))[0])).toContain('"late":1');
 });
 
 test('a client that leaves before its answer does no harm', async () => {

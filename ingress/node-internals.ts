@@ -1,0 +1,50 @@
+/**
+ * What the ingress does to Node's servers that Node has no public way for, in one place. Where a later Node
+ * has changed what they rest on they do nothing; hostile.integration.test.ts shows what that costs.
+ */
+import type { Socket } from 'node:net';
+
+/** A libuv handle (or the TLS layer on one). */
+interface ReadingHandle {
+  readStart(): number;
+  readStop(): number;
+}
+
+/** Node's HTTP/1.1 parser; `onIncoming` is called with each head, and 2 means that no HTTP follows. */
+interface Parser {
+  onIncoming: (() => number) | null;
+}
+
+type Internals = Socket & {
+  readonly _handle?: Partial<ReadingHandle> | null;
+  readonly parser?: Parser | null;
+};
+
+/**
+ * Reads no more from a connection. Not `pause()`: that is undone by each request that reads its body, and does nothing
+ * under HTTP/2.
+ *
+ * @param socket the TCP socket, also under TLS.
+ */
+export function stopReading(socket: Socket): void {
+  (socket as Internals)._handle?.readStop?.();
+}
+
+export function startReading(socket: Socket): void {
+  (socket as Internals)._handle?.readStart?.();
+}
+
+/**
+ * HTTP/1.1: drops what has been read of a connection and not been parsed yet, up to 64 KiB. As two thousand tiny
+ * requests that nobody answers these would cost 20 ms, and destroying the socket does not stop the parser.
+ *
+ * @param socket the one that speaks HTTP.
+ */
+export function endParsing(socket: Socket): void {
+  const { parser } = socket as Internals;
+  if (parser !== undefined && parser !== null) parser.onIncoming = notHttp;
+}
+
+function notHttp(): number {
+  return 2;
+}
