@@ -99,6 +99,8 @@ async function startTarget({ userTls, entry }: TargetOptions): Promise<Target> {
       // Nobody there: the node serves its users all the same.
       BUILDER_CONFIGHUB_ENDPOINT: `http://127.0.0.1:${hubPort}`,
       MAX_PENDING_BYTES: String(MAX_PENDING_BYTES),
+      // Node's HTTP/2 at times forgets to send a reset; such a connection lasts until this time is over.
+      HTTP_WRITE_TIMEOUT_SEC: '8',
       DATA_DIR: directory,
     },
   });

@@ -17,15 +17,23 @@ export const BOUNDS: readonly Bound[] = [
     edge: 'connections of an API',
     bound: 'count',
     setting: 'MAX_CONNECTIONS',
-    atBound: 'the connection idle longest is closed, the newcomer is served',
+    atBound:
+      'the one idle longest is closed, first of those that never asked for anything, and the newcomer is served',
+    metric: 'orderflow_connections_evicted_total',
+  },
+  {
+    edge: 'HTTP/1.1 requests of one connection in flight',
+    bound: '64; 32 that can be no orders',
+    setting: null,
+    atBound:
+      'it is read no further until below 32, and what was read already waits; beyond 256, or 32 that can be no orders, it is cut off',
     metric: 'orderflow_connections_evicted_total',
   },
   {
     edge: 'requests of one connection in flight',
-    bound: '256; 8 with 16,384 in flight in all, 1 with 32,768',
+    bound: '8 with 16,384 in flight in all, 1 with 32,768',
     setting: null,
-    atBound:
-      'the next gets -32005 and the connection is closed; from 64 on it is read no further until below 32',
+    atBound: 'the next gets -32005 and the connection is closed',
     metric: 'orderflow_rejected_total{kind="overloaded"}',
   },
   {
