@@ -29,6 +29,9 @@ export interface BuilderOptions extends Partial<TargetOptions> {
 export interface Builder {
   /** Sends an order, synchronously. Its fate is told through the events. */
   send(admitted: AdmittedOrder): void;
+  /** What is sent from now on leaves together, with `uncork`. */
+  cork(): void;
+  uncork(): void;
   /** Is a connection open? */
   readonly up: boolean;
   state(): TargetState;
@@ -63,6 +66,8 @@ export function createBuilder(
   );
   return {
     send: (admitted) => target.send(new BuilderRequest(admitted)),
+    cork: () => target.cork(),
+    uncork: () => target.uncork(),
     get up() {
       return target.up;
     },

@@ -57,6 +57,8 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
   #failures = 0;
   #timer: NodeJS.Timeout | null = null;
   /** While its connections are being ended, none is opened and none written to. */
+  /** Has orders that have not been flushed. */
+  #filling: Connection | null = null;
   #ending = false;
 
   constructor(dialler: Dialler, options: ConnectionPoolOptions, owner: ConnectionPoolOwner) {
@@ -76,19 +78,25 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
   }
 
   /**
-   * Writes to the connection with the fewest orders outstanding, in this call.
+   * Writes to the connection with the fewest orders outstanding, and until the next `flush` to the same one: orders
+   * that leave together share a system call and a wake-up of the far end, which cost more than an order itself.
    * @returns false when none has room
    */
   write(delivery: Delivery, headStart: string): boolean {
-    const connection = this.#leastBusy(delivery.bytes);
+    const connection = this.#choose(delivery.bytes);
     if (connection === null) return false;
     const { request } = delivery;
     const head = headStart + request.headerEnd();
     this.#outstanding++;
     connection.write(delivery, head, request.admitted.order.canonical, performance.now());
-    // The next order should find an idle connection rather than wait behind this one's answer.
-    if (connection.outstanding > 1) this.open(true);
     return true;
+  }
+
+  /** Sends what has been written since the last call. */
+  flush(): void {
+    const connection = this.#filling;
+    this.#filling = null;
+    connection?.flush();
   }
 
   /**
@@ -138,6 +146,7 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
 
   ended(connection: Connection, reason: ConnectionEnd, unanswered: Delivery[], written: number): void {
     this.#connections.splice(this.#connections.indexOf(connection), 1);
+    if (this.#filling === connection) this.#filling = null;
     if (connection.openedAtMs === 0) this.#connecting--;
     this.#outstanding -= unanswered.length;
     if (!this.#ending && isFailure(connection, reason, unanswered.length)) this.#backOff();
@@ -146,6 +155,17 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
     if (this.#ending) return;
     this.open(false);
     this.#owner.room();
+  }
+
+  #choose(bytes: number): Connection | null {
+    const filling = this.#filling;
+    if (filling?.canTake(bytes, this.#window(filling))) return filling;
+    this.flush();
+    const connection = this.#leastBusy(bytes);
+    this.#filling = connection;
+    // The next order should find an idle connection rather than wait behind this one's answer.
+    if (connection !== null && connection.outstanding > 0) this.open(true);
+    return connection;
   }
 
   #leastBusy(bytes: number): Connection | null {

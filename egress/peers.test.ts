@@ -1,6 +1,7 @@
 /** The peers over real TLS: what they get, who they must be, and changes of the list. */
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Credentials, createCredentials } from '../identity/certificate.ts';
+import { keccak256Hex } from '../pipeline/keccak.ts';
 import { createPeers, type Peers, type PeersModules, type PeersOptions, type PeerTarget } from './peers.ts';
 import { type JsonRpcSink, type SinkOptions, startJsonRpcSink } from './testing/json-rpc-sink.ts';
 import { startRawServer } from './testing/raw-server.ts';
@@ -80,14 +81,14 @@ describe('an order', () => {
     const order = testOrder(1, 2_000);
     peers.send(order);
     await events.until(() => events.accepted.length === 3);
-    expect(signed).toEqual([order.order.canonicalHash]);
+    expect(signed).toEqual([keccak256Hex(order.order.canonical)]);
     for (const { sink, peer } of all) {
       const [request] = sink.requests;
       expect(request).toMatchObject({ method: 'POST', path: '/', servername: undefined });
       expect(request?.headers).toEqual({
         host: `127.0.0.1:${peer.port}`,
         'content-type': 'application/json',
-        'x-flashbots-signature': `0xsigner:0x${order.order.canonicalHash}`,
+        'x-flashbots-signature': `0xsigner:0x${keccak256Hex(order.order.canonical)}`,
         'content-length': '2000',
       });
       expect(request?.body.equals(order.order.canonical)).toBe(true);

@@ -8,6 +8,7 @@
  */
 import { isIPv6 } from 'node:net';
 import { type Clock, createClock } from '../pipeline/clock.ts';
+import { keccak256Hex } from '../pipeline/keccak.ts';
 import type { Address, AdmittedOrder } from '../pipeline/order.ts';
 import type { DeliveryEvents, OutgoingRequest, TargetState } from './delivery.ts';
 import { ClientIdentity, type PinnedServer, pinnedTlsDialler, type TlsIdentity } from './pinned-tls.ts';
@@ -60,6 +61,9 @@ export interface Peers {
   update(peers: readonly PeerTarget[]): void;
   /** Sends an order to every peer, or queues it there. Its fates are told through the events. */
   send(admitted: AdmittedOrder): void;
+  /** What is sent from now on leaves together, with `uncork`. */
+  cork(): void;
+  uncork(): void;
   /** One per peer of the list. */
   state(): TargetState[];
   /** Waits at most so long until all peers have answered all orders; the rest is dropped (`shutdown`). */
@@ -120,6 +124,14 @@ class PeerSet implements Peers {
     if (this.#targets.length === 0) return;
     const request = new PeerRequest(admitted, this.#modules.signer);
     for (const target of this.#targets) target.send(request);
+  }
+
+  cork(): void {
+    for (const target of this.#targets) target.cork();
+  }
+
+  uncork(): void {
+    for (const target of this.#targets) target.uncork();
   }
 
   state(): TargetState[] {
@@ -186,7 +198,7 @@ class PeerRequest implements OutgoingRequest {
 
   #sign(): string {
     const { order } = this.admitted;
-    const signature = this.#signer.signHash(order.canonicalHash);
+    const signature = this.#signer.signHash(keccak256Hex(order.canonical));
     return `X-Flashbots-Signature: ${signature}\r\nContent-Length: ${order.canonical.length}\r\n\r\n`;
   }
 }

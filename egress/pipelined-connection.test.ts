@@ -69,8 +69,8 @@ interface Setup {
   readonly server: RawServer;
   readonly owner: Owner;
   readonly connection: PipelinedConnection<Request>;
-  /** Writes requests `from`..`from + count - 1`. */
-  readonly write: (count: number, body?: Buffer, from?: number) => void;
+  /** Writes requests `from`..`from + count - 1` and flushes, after each or once. */
+  readonly write: (count: number, body?: Buffer, from?: number, together?: boolean) => void;
 }
 
 async function connect(
@@ -93,11 +93,13 @@ async function connect(
     await server.close();
   });
   await owner.up.promise;
-  const write: Setup['write'] = (count, body = Buffer.from('{}'), from = 0) => {
+  const write: Setup['write'] = (count, body = Buffer.from('{}'), from = 0, together = false) => {
     for (let id = from; id < from + count; id++) {
       const head = `POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n`;
       connection.write({ id, bytes: head.length + body.length, sentAtMs: 0 }, head, body, performance.now());
+      if (!together) connection.flush();
     }
+    connection.flush();
   };
   return { server, owner, connection, write };
 }
@@ -210,6 +212,18 @@ describe('the end of a connection', () => {
     const answered = owner.answers.map((answer) => answer.id);
     expect([...answered, ...owner.unanswered]).toEqual(range(0, 50));
     expect(owner.unanswered.length).toBeGreaterThanOrEqual(30);
+    expect(owner.written).toBe(owner.unanswered.length);
+  });
+
+  test('a reset when several have left together: one fate each', async () => {
+    const { owner, write } = await connect(
+      afterRequests(8, (socket) => {
+        socket.write(`${OK}xx`.repeat(3), () => socket.resetAndDestroy());
+      }),
+    );
+    write(8, undefined, 0, true);
+    expect(await owner.end.promise).toBe('connection_lost');
+    expect([...owner.answers.map((answer) => answer.id), ...owner.unanswered]).toEqual(range(0, 8));
     expect(owner.written).toBe(owner.unanswered.length);
   });
 

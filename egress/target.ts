@@ -62,6 +62,7 @@ export class Target implements ConnectionPoolOwner {
   readonly #pool: ConnectionPool;
   #headStart: string;
   #sequence = 0;
+  #corked = false;
   #expiryTimer: NodeJS.Timeout | null = null;
   #closing: PromiseWithResolvers<void> | null = null;
   #closeTimer: NodeJS.Timeout | null = null;
@@ -86,12 +87,23 @@ export class Target implements ConnectionPoolOwner {
     return this.#pool.up > 0;
   }
 
-  /** Sends an order in this call, or queues it. Its fate is told through the events. */
+  /** What is sent from now on leaves with `uncork`. */
+  cork(): void {
+    this.#corked = true;
+  }
+
+  uncork(): void {
+    this.#corked = false;
+    this.#pool.flush();
+  }
+
+  /** Sends an order in this call unless corked, or queues it. Its fate is told through the events. */
   send(request: OutgoingRequest): void {
     const bytes = request.admitted.order.canonical.length + DELIVERY_OVERHEAD_BYTES;
     const delivery: Delivery = { request, sequence: this.#sequence++, bytes, sentAtMs: 0, refusals: 0 };
     if (this.#closing !== null) this.#drop(delivery, 'shutdown');
     else if (this.#queue.length > 0 || !this.#write(delivery)) this.#enqueue(delivery);
+    else if (!this.#corked) this.#pool.flush();
   }
 
   /**
@@ -180,6 +192,7 @@ export class Target implements ConnectionPoolOwner {
       this.#dropExpired();
       for (let next = this.#queue.peek(); next !== undefined && this.#write(next); next = this.#queue.peek())
         this.#queue.shift();
+      this.#pool.flush();
       if (this.#queue.length > 0 && this.#refusals.limit > 0) this.#pool.open(true);
     }
     this.#closeIfIdle();

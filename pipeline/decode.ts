@@ -6,11 +6,11 @@
  * transactions 21 µs, 11.5 of them keccak (four transactions, bundle hash, canonical form); strict validation
  * adds 1.4. A bundle of 1 KB with two transactions: 10 and 11.3 µs.
  */
+import { hash } from 'node:crypto';
 import { invalidParams, type Rejection } from './errors.ts';
 import { decodeEthSendBundle } from './eth-send-bundle.ts';
 import { FieldError, MAX_FREE_TEXT, MAX_FREE_TEXT_OF_PEERS } from './fields.ts';
 import type { RpcRequest } from './json-rpc.ts';
-import { keccak256Hex } from './keccak.ts';
 import { decodeMevSendBundle } from './mev-send-bundle.ts';
 import type { Address, Method, Order, Side } from './order.ts';
 import type { DecodeContext, DecodedParam } from './order-context.ts';
@@ -47,15 +47,13 @@ export function decodeOrderWith(
 
   const { method } = request;
   const canonical = Buffer.from(`{"method":"${method}","params":[${decoded.param}],"id":0,"jsonrpc":"2.0"}`);
-  const canonicalHash = keccak256Hex(canonical);
   const named = decoded.signer !== null;
   const signer = decoded.signer ?? context.signer;
   return {
     method,
     canonical,
-    canonicalHash,
     hash: decoded.hash,
-    key: dedupeKey(method, canonicalHash, named, signer),
+    key: dedupeKey(method, canonical, named, signer),
     signer,
   };
 }
@@ -87,14 +85,16 @@ function decodeParam(
  * @returns null for methods that are never deduplicated.
  */
 export function userOrderKey(method: Method, canonical: Uint8Array, signer: Address): string | null {
-  return dedupeKey(method, keccak256Hex(canonical), method !== 'eth_sendRawTransaction', signer);
+  return dedupeKey(method, canonical, method !== 'eth_sendRawTransaction', signer);
 }
 
 /**
- * What makes two orders one: every byte of the canonical form, which is hashed once, and the signer. Where the
- * form does not name the signer, a short second hash binds it.
+ * What makes two orders one: every byte of the canonical form, and the signer. Where the form does not name the
+ * signer, a short second hash binds it. The key never leaves the node, and for SHA-256 the processor has
+ * instructions: a third of what keccak-256 takes.
  */
-function dedupeKey(method: Method, canonicalHash: string, named: boolean, signer: Address): string | null {
+function dedupeKey(method: Method, canonical: Uint8Array, named: boolean, signer: Address): string | null {
   if (method === 'eth_cancelBundle') return null;
-  return named ? canonicalHash : keccak256Hex(canonicalHash + signer);
+  const digest = hash('sha256', canonical, 'hex');
+  return named ? digest : hash('sha256', digest + signer, 'hex');
 }

@@ -7,6 +7,7 @@ function harness(maxBytes: number, sliceLength: number) {
   const intake = new Intake<number>(
     { maxBytes, sliceLength },
     {
+      sliceStart: () => undefined,
       process: (size) => void log.push(size),
       sliceEnd: () => void log.push('end'),
       bytesOf: (size) => size,

@@ -16,6 +16,8 @@ export interface IntakeOptions {
 }
 
 export interface IntakeModules<A> {
+  /** Before each slice of so many requests. Must not throw. */
+  readonly sliceStart: (length: number) => void;
   /** Takes one request all the way to the builder. Must not throw. */
   readonly process: (arrival: A) => void;
   /** After each slice: signing, peers, archive, answers. Must not throw. */
@@ -66,6 +68,7 @@ export class Intake<A> {
 
   #workOff(): void {
     const end = Math.min(this.#queue.length, this.#head + this.#options.sliceLength);
+    this.#modules.sliceStart(end - this.#head);
     while (this.#head < end) {
       const arrival = this.#queue[this.#head] as A;
       // A body must not live on because its place in the queue does.

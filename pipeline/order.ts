@@ -29,8 +29,6 @@ export interface Order {
   readonly method: Method;
   /** The whole request body a node sends on, byte for byte (`{"method":…,"params":[…],"id":0,"jsonrpc":"2.0"}`). */
   readonly canonical: Buffer;
-  /** keccak-256 of `canonical` as 64 hex digits: what is signed for the peers (EIP-191 over this text with 0x). */
-  readonly canonicalHash: string;
   /** bundleHash of a bundle, hash of a raw transaction, null for cancellations and subsidies. */
   readonly hash: Hex | null;
   /** Dedupe key: 32 bytes as 64 hex digits; null for methods that are never deduplicated. */

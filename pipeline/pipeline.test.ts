@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { Rejection } from './errors.ts';
 import type { Address, AdmittedOrder, Side } from './order.ts';
-import { type ArchiveOutlet, Pipeline, type PipelineModules, type PipelineOptions } from './pipeline.ts';
+import {
+  type ArchiveOutlet,
+  type Outlet,
+  Pipeline,
+  type PipelineModules,
+  type PipelineOptions,
+} from './pipeline.ts';
 import { ReplacementNonces } from './replacement-nonces.ts';
 import type { Arrival } from './submission.ts';
 
@@ -14,6 +20,10 @@ interface Answer {
   readonly status: number;
   readonly body: { id: unknown; result?: unknown; error?: { code: number; message: string } };
   readonly close: boolean;
+}
+
+function outlet(send: Outlet['send']): Outlet {
+  return { send, cork: () => undefined, uncork: () => undefined };
 }
 
 /** A pipeline whose neighbours write down what they get, in one log, and do what the test says. */
@@ -70,8 +80,8 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
         },
       },
       nonces: new ReplacementNonces(),
-      builder: { send: (order) => void log.push(`builder ${nameOf(order)}`) },
-      peers: { send: (order) => void log.push(`peers ${nameOf(order)}`) },
+      builder: outlet((order) => void log.push(`builder ${nameOf(order)}`)),
+      peers: outlet((order) => void log.push(`peers ${nameOf(order)}`)),
       archive,
       clock: () => {
         now += 1;
@@ -153,6 +163,37 @@ describe('a user order', () => {
     expect((await answers[0])?.body.result).toMatchObject({
       bundleHash: expect.stringMatching(/^0x[0-9a-f]{64}$/),
     });
+  });
+
+  test('leaves with the few that wait behind it, alone when none does', async () => {
+    const writes: string[][] = [];
+    let corked: string[] | null = null;
+    const builder: Outlet = {
+      send: (admitted) =>
+        void (corked === null ? writes.push([nameOf(admitted)]) : corked.push(nameOf(admitted))),
+      cork: () => {
+        corked ??= [];
+      },
+      uncork: () => {
+        if (corked !== null && corked.length > 0) writes.push(corked);
+        corked = null;
+      },
+    };
+    const { submit } = harness({}, { builder });
+    void submit('user', bundle('0x1'));
+    await turn();
+    expect(writes.splice(0)).toEqual([['0x1']]);
+    for (const block of ['0x2', '0x3', '0x4', '0x5', '0x6', '0x7']) void submit('user', bundle(block));
+    // The last of the slice goes nowhere.
+    void submit('user', 'not json');
+    await turn();
+    expect(writes.splice(0)).toEqual([
+      ['0x2', '0x3', '0x4'],
+      ['0x5', '0x6', '0x7'],
+    ]);
+    void submit('user', bundle('0x8'));
+    await turn();
+    expect(writes).toEqual([['0x8']]);
   });
 
   test('a duplicate waits for the same write, gets the same answer and goes nowhere', async () => {
@@ -368,11 +409,9 @@ describe('trouble', () => {
     const { submit, faults, log, appends } = harness(
       {},
       {
-        builder: {
-          send: (admitted) => {
-            if (nameOf(admitted) === '0x1') throw new Error('defect');
-          },
-        },
+        builder: outlet((admitted) => {
+          if (nameOf(admitted) === '0x1') throw new Error('defect');
+        }),
       },
     );
     const answers = [submit('user', bundle('0x1')), submit('user', bundle('0x2'))];

@@ -4,8 +4,9 @@
  * null once it has answered.
  *
  * Order of work is the product here. The builder gets an order in the same call stack in which it was
- * decoded; signing for the peers, the disk and the answers come after the slice (invariant "builder
- * first"). A user's success answer is sent when the archive has the order on disk, never before
+ * decoded, or, when more are waiting, together with the up to three behind it: their system calls and the
+ * builder's wake-up are then one. Signing for the peers, the disk and the answers come after the slice (invariant
+ * "builder first"). A user's success answer is sent when the archive has the order on disk, never before
  * (invariant "acknowledged means archived").
  */
 import { filter, Subject, share } from 'rxjs';
@@ -24,6 +25,9 @@ import { type Arrival, accept, refuse, type ShownCertificate, Submission } from 
 /** Where an order goes next. Must take it at once, without throwing and without waiting. */
 export interface Outlet {
   send(admitted: AdmittedOrder): void;
+  /** What is sent from now on may wait for `uncork`, to leave together. */
+  cork(): void;
+  uncork(): void;
 }
 
 /** The archive: `done` runs once the order is durable, or with the reason why it is not. */
@@ -84,6 +88,8 @@ export interface PipelineModules {
 
 /** Requests worked off between two turns of the event loop (measured: see intake.ts). */
 const SLICE_LENGTH = 8;
+/** Orders that leave for the builder together when several wait for their turn. */
+const BUILDER_BATCH = 4;
 const NO_SIGNER: Address = '0x0000000000000000000000000000000000000000';
 
 export class Pipeline {
@@ -94,6 +100,7 @@ export class Pipeline {
   readonly #intake: Intake<Submission>;
   readonly #submissions$ = new Subject<Submission>();
   readonly #sliceEnd$ = new Subject<void>();
+  #leftInSlice = 0;
   #waitingForRefresh = 0;
   #unanswered = 0;
   #draining = false;
@@ -107,8 +114,9 @@ export class Pipeline {
     this.#intake = new Intake(
       { maxBytes: options.intakeBytes, sliceLength: SLICE_LENGTH },
       {
-        process: (submission) => this.#submissions$.next(submission),
-        sliceEnd: () => this.#sliceEnd$.next(),
+        sliceStart: (length) => this.#startSlice(length),
+        process: (submission) => this.#process(submission),
+        sliceEnd: () => this.#endSlice(),
         bytesOf: (submission) => submission.arrival.body.length,
       },
     );
@@ -159,6 +167,27 @@ export class Pipeline {
     return new Promise((resolve) => {
       this.#drained = resolve;
     });
+  }
+
+  #startSlice(length: number): void {
+    this.#leftInSlice = length;
+    if (length > 1) this.#modules.builder?.cork();
+  }
+
+  #process(submission: Submission): void {
+    this.#submissions$.next(submission);
+    this.#leftInSlice -= 1;
+    const { builder } = this.#modules;
+    if (builder === null || this.#leftInSlice % BUILDER_BATCH !== 0) return;
+    builder.uncork();
+    if (this.#leftInSlice > 1) builder.cork();
+  }
+
+  #endSlice(): void {
+    const { peers } = this.#modules;
+    peers?.cork();
+    this.#sliceEnd$.next();
+    peers?.uncork();
   }
 
   #connect(): void {

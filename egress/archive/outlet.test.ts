@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import { keccak256Hex } from '../../pipeline/keccak.ts';
 import type { AdmittedOrder } from '../../pipeline/order.ts';
 import { spoolArchive } from './outlet.ts';
 import { order } from './testing/orders.ts';
@@ -11,7 +10,6 @@ const admitted: AdmittedOrder = {
   order: {
     method: 'eth_sendRawTransaction',
     canonical: value,
-    canonicalHash: keccak256Hex(value),
     hash,
     key: null,
     signer,

@@ -23,7 +23,6 @@ export function testOrder(id: number, bytes = 1_000): AdmittedOrder {
     order: {
       method: 'eth_sendBundle',
       canonical,
-      canonicalHash: hash,
       hash: `0x${hash}`,
       key: hash,
       signer: `0x${'1'.repeat(40)}`,

@@ -25,7 +25,6 @@ function admit(body: string): AdmittedOrder {
     order: {
       method: 'eth_sendBundle',
       canonical,
-      canonicalHash,
       hash: null,
       key: canonicalHash,
       signer: SIGNER.addressLower,
