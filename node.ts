@@ -19,7 +19,8 @@ import { SignatureVerifier } from './identity/signature.ts';
 import { BodyReader } from './ingress/body-reader.ts';
 import { certificateOf, clientCertificateGuard } from './ingress/client-certificates.ts';
 import { FairQueue } from './ingress/fair-queue.ts';
-import { type HttpServer, type ListenAddress, listenHttp } from './ingress/http-server.ts';
+import { type HttpServer, listenHttp } from './ingress/http-server.ts';
+import type { ListenAddress } from './ingress/listeners.ts';
 import { connectionsWithin, openFilesLimit } from './ingress/open-files.ts';
 import { startCertServer, startMetricsServer } from './ingress/plain-servers.ts';
 import { type Readiness, rpcListener } from './ingress/rpc-endpoint.ts';
@@ -54,6 +55,8 @@ type Closers = { what: string; close: () => Promise<unknown> }[];
 
 /** Public keys of signers kept, about 300 bytes each. */
 const SIGNER_CACHE = 65_536;
+/** Listening sockets of each API, so that a thousand new connections get their turns. */
+const LISTENERS = 16;
 const HEAD_TIMEOUT_MS = 10_000;
 /** Most request bodies being read at once on both APIs. */
 const MAX_BODIES_READING = 8192;
@@ -290,6 +293,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     const server: HttpServer = await listenHttp(
       {
         listen,
+        listeners: LISTENERS,
         tls: secure ? tls() : null,
         requestClientCertificate: side === 'system',
         headTimeoutMs: Math.min(HEAD_TIMEOUT_MS, settings.httpReadTimeoutSec * 1000),

@@ -267,6 +267,8 @@ export class Connections {
     const [first, second] = manyFresh ? [this.#fresh, this.#used] : [this.#used, this.#fresh];
     // Where every connection has an order under way, those come first.
     const candidate = firstIdle(first, newcomer) ?? firstIdle(second, newcomer) ?? newcomer;
+    // At once: it tells of its end only after the other newcomers of this turn.
+    this.#remove(candidate);
     candidate.socket.destroy();
   }
 

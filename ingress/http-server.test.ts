@@ -35,6 +35,7 @@ async function serve(options: Partial<HttpServerOptions> = {}, modules: Partial<
   const server = await listenHttp(
     {
       listen: { host: '127.0.0.1', port: 0 },
+      listeners: 4,
       tls: null,
       requestClientCertificate: false,
       headTimeoutMs: 10_000,
@@ -182,7 +183,9 @@ describe('plain HTTP', () => {
     for (let i = 0; i < 2000; i += 100) await Promise.all(Array.from({ length: 100 }, () => open(port)));
     expect(await ask(await open(port))).toContain('served');
     expect(server.connections.size).toBeLessThanOrEqual(500);
-    expect(evictions.length).toBeGreaterThanOrEqual(1500);
+    // One connection is accepted per listening socket and turn: some may still wait for it.
+    await vi.waitFor(() => expect(evictions.length).toBeGreaterThanOrEqual(1500));
+    expect(server.connections.size).toBeLessThanOrEqual(500);
   });
 
   test('stopAccepting answers what is in flight and takes no new connections', async () => {

@@ -5,15 +5,11 @@
  */
 import { createServer } from 'node:http';
 import { createSecureServer, type ServerHttp2Session } from 'node:http2';
-import type { AddressInfo, Server, Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import type { HttpRequest, HttpResponse } from './connection.ts';
 import { Connections, MAX_STREAMS } from './connections.ts';
-
-export interface ListenAddress {
-  readonly host: string;
-  readonly port: number;
-}
+import { type ListenAddress, listenOn } from './listeners.ts';
 
 /** PEM texts. */
 export interface TlsIdentity {
@@ -23,6 +19,8 @@ export interface TlsIdentity {
 
 export interface HttpServerOptions {
   readonly listen: ListenAddress;
+  /** Listening sockets, see listeners.ts. */
+  readonly listeners: number;
   /** Null = plain HTTP. */
   readonly tls: TlsIdentity | null;
   /** Ask clients for a certificate? What it must be is decided in `onClientCertificate`. */
@@ -71,8 +69,6 @@ export async function listenHttp(
   const sessions = new Set<ServerHttp2Session>();
   const server =
     options.tls === null ? plainServer(options) : secureServer(options, options.tls, modules, sessions);
-  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
-  server.once('close', end);
   const connections = new Connections(server, options.tls !== null, options, {
     onRequest: (request, response) => {
       if (request.headers.host === undefined && request.httpVersion === '1.1') badRequest(response);
@@ -85,21 +81,20 @@ export async function listenHttp(
     server.emit('request', request, response),
   );
   server.on('clientError', (_error: Error, socket: Socket) => socket.destroy());
-  await bind(server, options.listen);
-  const bound = server.address() as AddressInfo;
+  const listeners = await listenOn(server, options.listen, options.listeners);
   return {
-    address: { host: bound.address, port: bound.port },
+    address: listeners.address,
     connections,
     setTls(tls) {
       if (options.tls !== null)
         (server as TlsServer).setSecureContext({ cert: tls.certificate, key: tls.key });
     },
     stopAccepting() {
-      server.close();
+      void listeners.close();
       for (const session of sessions) session.close();
     },
     async close() {
-      if (server.listening) server.close();
+      const ended = listeners.close();
       for (const session of sessions) session.close();
       connections.endAll();
       const timer = setTimeout(() => connections.destroyAll(), LINGER_MS);
@@ -177,16 +172,4 @@ function badRequest(response: HttpResponse): void {
   if ('stream' in response) return;
   response.writeHead(400, { connection: 'close' });
   response.end();
-}
-
-function bind(server: Server, listen: ListenAddress): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const failed = (error: Error) =>
-      reject(new Error(`cannot listen on ${listen.host}:${listen.port}: ${error.message}`, { cause: error }));
-    server.once('error', failed);
-    server.listen({ host: listen.host, port: listen.port, backlog: 4096 }, () => {
-      server.removeListener('error', failed);
-      resolve();
-    });
-  });
 }

@@ -4,7 +4,8 @@
  */
 import { Hono } from 'hono';
 import { getRequestListener } from './hono-node.ts';
-import { type HttpServer, type ListenAddress, listenHttp } from './http-server.ts';
+import { type HttpServer, listenHttp } from './http-server.ts';
+import type { ListenAddress } from './listeners.ts';
 
 /** Enough for a few scrapers and a proxy; the idle longest goes first. */
 const MAX_CONNECTIONS = 256;
@@ -43,6 +44,7 @@ function startPlain(listen: ListenAddress, app: Hono): Promise<HttpServer> {
   return listenHttp(
     {
       listen,
+      listeners: 1,
       tls: null,
       requestClientCertificate: false,
       headTimeoutMs: TIMEOUT_MS,

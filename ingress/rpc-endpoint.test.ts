@@ -42,6 +42,7 @@ async function serve({
   const server: HttpServer = await listenHttp(
     {
       listen: { host: '127.0.0.1', port: 0 },
+      listeners: 1,
       tls: tls ? await identity() : null,
       requestClientCertificate: false,
       headTimeoutMs: 10_000,
