@@ -1,13 +1,14 @@
 import { once } from 'node:events';
 import { connect as connectH2, type IncomingHttpHeaders } from 'node:http2';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { createCredentials } from '../identity/certificate.ts';
 import { encodeResult } from '../pipeline/json-rpc.ts';
 import type { Arrival } from '../pipeline/submission.ts';
 import { BodyReader } from './body-reader.ts';
-import { certificateOf } from './client-certificates.ts';
+import { certificateOf, clientCertificateGuard } from './client-certificates.ts';
 import { FairQueue } from './fair-queue.ts';
 import { type HttpServer, listenHttp } from './http-server.ts';
 import { type Readiness, rpcListener } from './rpc-endpoint.ts';
@@ -20,6 +21,10 @@ interface Setup {
   readonly readiness?: (() => Readiness) | null;
   readonly writeTimeoutMs?: number;
   readonly maxConnections?: number;
+  /** Asks for client certificates and looks at what is shown. */
+  readonly guard?: (socket: Socket, certificate: Buffer | null) => void;
+  /** Called when a body has been read, with what hands it over: as if it took long to decompress. */
+  readonly hold?: (handOver: () => void) => void;
 }
 
 /** An endpoint whose pipeline answers with the length of the body, unless the test takes its place. */
@@ -29,6 +34,8 @@ async function serve({
   readiness = () => ({ ready: true, reasons: [] }),
   writeTimeoutMs = 30_000,
   maxConnections = 1000,
+  guard,
+  hold,
 }: Setup = {}) {
   const arrivals: Arrival[] = [];
   const refused: string[] = [];
@@ -44,7 +51,7 @@ async function serve({
       listen: { host: '127.0.0.1', port: 0 },
       listeners: 1,
       tls: tls ? await identity() : null,
-      requestClientCertificate: false,
+      requestClientCertificate: guard !== undefined,
       headTimeoutMs: 10_000,
       requestTimeoutMs: 60_000,
       writeTimeoutMs,
@@ -56,7 +63,13 @@ async function serve({
       onRequest: rpcListener(
         { side: 'user', maxBodyBytes: MAX_BODY },
         {
-          bodies,
+          bodies:
+            hold === undefined
+              ? bodies
+              : {
+                  read: (request, connection, done) =>
+                    bodies.read(request, connection, (body) => hold(() => done(body))),
+                },
           clock: () => {
             now += 1;
             return now;
@@ -77,6 +90,7 @@ async function serve({
           rejected: (_side, kind) => void refused.push(kind),
         },
       ),
+      onSecureConnection: guard,
       onEvicted: () => undefined,
     },
   );
@@ -358,3 +372,48 @@ test('HTTP/2: a client that resets its stream does no harm', async () => {
   await ping.promise;
   expect(() => arrival.respond(200, '{}', false)).not.toThrow();
 });
+
+test.each(['h2', 'http/1.1'])(
+  '%s: what a connection has shown counts when it has closed too',
+  async (protocol) => {
+    const { promise: read, resolve: hold } = Promise.withResolvers<() => void>();
+    const left = Promise.withResolvers<void>();
+    const look = clientCertificateGuard('require', {
+      peers: { byAddress: () => [], byFingerprint: () => [], refresh: () => new Promise(() => {}) },
+      refused: () => undefined,
+    });
+    const { arrivals, port } = await serve({
+      tls: true,
+      guard(socket, certificate) {
+        look(socket, certificate);
+        socket.once('close', () => left.resolve());
+      },
+      hold,
+    });
+    const own = await createCredentials({ names: ['127.0.0.1'], validityDays: 1, now: Date.now() });
+    const shown = { cert: own.certificatePem, key: own.privateKeyPem, rejectUnauthorized: false };
+    const socket = connectTls({ host: '127.0.0.1', port, ALPNProtocols: [protocol], ...shown });
+    socket.on('error', () => undefined);
+    onTestFinished(() => void socket.destroy());
+    const post = protocol === 'h2' ? postOverH2 : postOverH1;
+    post(socket, '{}');
+    const handOver = await read;
+    socket.destroy();
+    await left.promise;
+    handOver();
+    expect(arrivals[0]?.certificate).toEqual({ fingerprint: own.fingerprint, owners: [] });
+  },
+);
+
+function postOverH2(socket: Socket, body: string): void {
+  const session = connectH2('https://127.0.0.1', { createConnection: () => socket });
+  session.on('error', () => undefined);
+  const stream = session.request({ ':method': 'POST', 'content-type': 'application/json' });
+  stream.on('error', () => undefined);
+  stream.end(body);
+}
+
+function postOverH1(socket: Socket, body: string): void {
+  const head = `Host: a\r\nContent-Type: application/json\r\nContent-Length: ${body.length}`;
+  socket.write(`POST / HTTP/1.1\r\n${head}\r\n\r\n${body}`);
+}

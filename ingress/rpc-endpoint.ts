@@ -27,7 +27,7 @@ export interface RpcEndpointOptions {
 }
 
 export interface RpcEndpointModules {
-  readonly bodies: BodyReader;
+  readonly bodies: Pick<BodyReader, 'read'>;
   /** Unix microseconds. */
   readonly clock: () => number;
   /** Where requests wait for their turn; it hands them to the pipeline. */
@@ -124,7 +124,8 @@ function receive(
     } else if (typeof body === 'string') {
       refuse(body);
     } else {
-      const certificate = modules.certificateOf(socket);
+      // Not of `socket`: HTTP/2's stand-in forgets what the connection has shown once that is closed.
+      const certificate = modules.certificateOf(connection.socket);
       const arrival = new HttpArrival(side, body, request, response, certificate, modules.clock());
       if (!modules.queue.offer(connection, arrival, body.length)) refuse('overloaded');
     }
