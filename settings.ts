@@ -208,7 +208,7 @@ export const SETTINGS = {
   maxPendingBytes: integer(
     'MAX_PENDING_BYTES',
     268_435_456,
-    'most bytes of request bodies being read, and as many waiting for their turn',
+    'most bytes of request bodies being read, as many waiting for their turn, and as many of unknown peers waiting for a fresh hub list',
     1_048_576,
     1_099_511_627_776,
   ),

@@ -108,8 +108,8 @@ export const BOUNDS: readonly Bound[] = [
   },
   {
     edge: 'orders of unknown peers waiting for a fresh hub list',
-    bound: '1024',
-    setting: null,
+    bound: '1024; bytes',
+    setting: 'MAX_PENDING_BYTES',
     atBound: 'refused as from an unknown peer',
     metric: 'orderflow_rejected_total{kind="unknown_peer"}',
   },

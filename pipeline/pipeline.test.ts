@@ -353,6 +353,24 @@ describe('a system order', () => {
     expect(refreshes()).toBe(2);
   });
 
+  test('only so many bytes wait for a fresh list, and they are counted', async () => {
+    const { promise: fresh, resolve: answer } = Promise.withResolvers<void>();
+    const unknown = new Rejection('unknown_peer', 'unknown');
+    const callers = { identify: () => unknown, refresh: () => fresh };
+    const { pipeline, submit } = harness({ intakeBytes: 1_000, maxWaitingForRefresh: 100 }, { callers });
+    const padding = 'x'.repeat(600);
+    const stranger = (block: string) =>
+      submit('system', bundle(block, { version: 'v2', padding }), { signature: WALLET });
+    const first = stranger('0x1');
+    await turn();
+    expect((await stranger('0x2')).body.error?.message).toBe('unknown');
+    expect(pipeline.state()).toMatchObject({ waiting: 1, unanswered: 1 });
+    expect(pipeline.state().waitingBytes).toBeGreaterThan(600);
+    answer();
+    expect((await first).body.error?.message).toBe('unknown');
+    expect(pipeline.state()).toMatchObject({ waiting: 0, waitingBytes: 0, unanswered: 0 });
+  });
+
   test('over the certificate of another closes the connection', async () => {
     const { submit, log } = harness();
     const { close, body } = await submit('system', bundle('0x1', { version: 'v2' }), {

@@ -68,7 +68,7 @@ export interface PipelineOptions {
   readonly dedupeWindowUs: number;
   /** User requests per second, 0 = unlimited. */
   readonly maxUserRps: number;
-  /** Bytes of request bodies that may wait for their turn. */
+  /** Bytes of request bodies that may wait for their turn, and as many for a refresh of the hub's list. */
   readonly intakeBytes: number;
   /** Requests that may wait for a refresh of the hub's list at once. */
   readonly maxWaitingForRefresh: number;
@@ -102,6 +102,8 @@ export class Pipeline {
   readonly #sliceEnd$ = new Subject<void>();
   #leftInSlice = 0;
   #waitingForRefresh = 0;
+  /** Bytes of their bodies. */
+  #refreshBytes = 0;
   #unanswered = 0;
   #draining = false;
   #drained: (() => void) | null = null;
@@ -126,8 +128,8 @@ export class Pipeline {
   /** Bytes and requests waiting, requests not yet answered, keys in the dedupe window. */
   state(): { waitingBytes: number; waiting: number; unanswered: number; dedupeKeys: number } {
     return {
-      waitingBytes: this.#intake.bytes,
-      waiting: this.#intake.length,
+      waitingBytes: this.#intake.bytes + this.#refreshBytes,
+      waiting: this.#intake.length + this.#waitingForRefresh,
       unanswered: this.#unanswered,
       dedupeKeys: this.#window.size,
     };
@@ -259,18 +261,28 @@ export class Pipeline {
       submission.caller = caller;
       return submission;
     }
-    if (submission.refreshed || this.#waitingForRefresh >= this.#options.maxWaitingForRefresh) {
-      return this.#refuse(submission, caller);
-    }
+    const { length } = arrival.body;
+    if (submission.refreshed || !this.#mayWaitForRefresh(length)) return this.#refuse(submission, caller);
     submission.refreshed = true;
+    // A hub may take seconds; meanwhile the body is held, but not its text.
+    submission.request = null;
     this.#waitingForRefresh += 1;
+    this.#refreshBytes += length;
     const again = () => {
       this.#waitingForRefresh -= 1;
+      this.#refreshBytes -= length;
       if (!this.#intake.offer(submission)) this.#refuse(submission, caller);
     };
     this.#modules.callers.refresh().then(again, again);
     return null;
   };
+
+  /** @param bytes of the request's body; a lone one may always wait */
+  #mayWaitForRefresh(bytes: number): boolean {
+    const { maxWaitingForRefresh, intakeBytes } = this.#options;
+    if (this.#waitingForRefresh === 0) return maxWaitingForRefresh > 0;
+    return this.#waitingForRefresh < maxWaitingForRefresh && this.#refreshBytes + bytes <= intakeBytes;
+  }
 
   /** The order itself: validated, completed, canonical. Protocol section 4. */
   readonly #decode = (submission: Submission): Submission | null => {
