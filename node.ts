@@ -305,7 +305,11 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
       },
       {
         onRequest: rpcListener(
-          { side, maxBodyBytes: settings.maxRequestBodySizeBytes },
+          {
+            side,
+            maxBodyBytes: settings.maxRequestBodySizeBytes,
+            readyText: sender || settings.builderReadyEndpoint === null ? 'ready' : 'OK',
+          },
           {
             bodies,
             clock,

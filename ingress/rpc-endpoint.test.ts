@@ -19,6 +19,7 @@ interface Setup {
   readonly tls?: boolean;
   readonly submit?: (arrival: Arrival) => void;
   readonly readiness?: (() => Readiness) | null;
+  readonly readyText?: 'OK' | 'ready';
   readonly writeTimeoutMs?: number;
   readonly maxConnections?: number;
   /** Asks for client certificates and looks at what is shown. */
@@ -32,6 +33,7 @@ async function serve({
   tls = false,
   submit,
   readiness = () => ({ ready: true, reasons: [] }),
+  readyText = 'OK',
   writeTimeoutMs = 30_000,
   maxConnections = 1000,
   guard,
@@ -61,7 +63,7 @@ async function serve({
     },
     {
       onRequest: rpcListener(
-        { side: 'user', maxBodyBytes: MAX_BODY },
+        { side: 'user', maxBodyBytes: MAX_BODY, readyText },
         {
           bodies:
             hold === undefined
@@ -136,6 +138,12 @@ describe('the table of protocol section 2', () => {
     const not = await fetch(`${url}/readyz`);
     expect([not.status, await not.text()]).toEqual([503, 'not ready']);
     expect(not.headers.get('x-not-ready')).toBe('builder: no answer; hub: not registered');
+  });
+
+  test('GET /readyz says ready where no builder is asked', async () => {
+    const { url } = await serve({ readyText: 'ready' });
+    const response = await fetch(`${url}/readyz`);
+    expect([response.status, await response.text()]).toEqual([200, 'ready']);
   });
 
   test.each(['GET', 'PUT', 'DELETE', 'OPTIONS'])('%s is 405, without CORS', async (method) => {

@@ -24,6 +24,8 @@ export interface Readiness {
 export interface RpcEndpointOptions {
   readonly side: Side;
   readonly maxBodyBytes: number;
+  /** The body of `/readyz` when it is 200: v1 says OK for the builder, and ready when it asks none. */
+  readonly readyText: 'OK' | 'ready';
 }
 
 export interface RpcEndpointModules {
@@ -50,7 +52,7 @@ export function rpcListener(options: RpcEndpointOptions, modules: RpcEndpointMod
   if (readiness !== null) {
     app.get('/readyz', (c) => {
       const { ready, reasons } = readiness();
-      if (ready) return c.text('OK', 200);
+      if (ready) return c.text(options.readyText, 200);
       return c.text('not ready', 503, { 'x-not-ready': reasons.join('; ') });
     });
   }
