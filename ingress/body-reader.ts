@@ -114,7 +114,8 @@ export class BodyReader {
 
   /** Reads the body of `request`; `done` is called once, with the (decompressed) body or the reason. */
   read(request: HttpRequest, connection: BodyConnection, done: Done): void {
-    const encoding = request.headers['content-encoding'];
+    // RFC 9110 section 8.4.1: in any case.
+    const encoding = request.headers['content-encoding']?.toLowerCase();
     const gzip = encoding === 'gzip' || encoding === 'x-gzip';
     if (encoding !== undefined && encoding !== 'identity' && !gzip) {
       done('bad_encoding');

@@ -21,6 +21,8 @@ describe('gunzipQuickly', () => {
       Buffer.from('one two'),
     );
     expect(gunzipQuickly(Buffer.from('no gzip'), MAX)).toBe('bad_gzip');
+    // Its last four bytes are no size.
+    expect(gunzipQuickly(Buffer.alloc(1000, '{'), MAX)).toBe('bad_gzip');
     expect(gunzipQuickly(gzipSync('hello').subarray(0, 15), MAX)).toBe('bad_gzip');
     expect(gunzipQuickly(Buffer.alloc(0), MAX)).toBe('bad_gzip');
   });

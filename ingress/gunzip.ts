@@ -17,6 +17,7 @@ const PIECE_BYTES = 256 * 1024;
 
 /** @returns the body, why it is none, or null when that takes longer to find out. */
 export function gunzipQuickly(compressed: Buffer, maxBytes: number): Buffer | GunzipFailure | null {
+  if (compressed[0] !== 0x1f || compressed[1] !== 0x8b) return 'bad_gzip';
   if (sizeAtEnd(compressed) > maxBytes) return 'too_big';
   if (compressed.length > QUICK_INPUT) return null;
   try {
