@@ -49,8 +49,13 @@ describe('readSettings', () => {
     ],
     [
       [],
-      { BUILDER_ENDPOINT: 'ftp://x' },
-      'BUILDER_ENDPOINT: "ftp://x" is not allowed; allowed is an http:// or https:// URL, or none',
+      { BUILDER_READY_ENDPOINT: 'ftp://x' },
+      'BUILDER_READY_ENDPOINT: "ftp://x" is not allowed; allowed is an http:// or https:// URL, or none',
+    ],
+    [
+      [],
+      { BUILDER_ENDPOINT: 'https://x' },
+      'BUILDER_ENDPOINT: "https://x" is not allowed; allowed is an http:// URL, or none',
     ],
     [
       [],

@@ -78,19 +78,32 @@ function listenAddress(env: string, fallback: string, help: string): Setting<{ h
   });
 }
 
-function httpUrl(env: string, fallback: string, help: string, extra?: Extra): Setting<URL | null> {
-  const parse = (text: string) => {
+const HTTP = ['http:'];
+const HTTP_OR_HTTPS = ['http:', 'https:'];
+
+function isUrl(url: URL | null, protocols: readonly string[]): url is URL {
+  return url !== null && protocols.includes(url.protocol);
+}
+
+/** A URL of one of the protocols, or null for `none`. */
+function optionalUrl(
+  env: string,
+  fallback: string,
+  help: string,
+  protocols: readonly string[],
+): Setting<URL | null> {
+  const allowed = `an ${protocols.map((protocol) => `${protocol}//`).join(' or ')} URL, or none`;
+  return setting(env, fallback, help, allowed, (text) => {
     if (text === 'none') return null;
     const url = URL.parse(text);
-    return url !== null && (url.protocol === 'http:' || url.protocol === 'https:') ? url : undefined;
-  };
-  return setting(env, fallback, help, 'an http:// or https:// URL, or none', parse, extra);
+    return isUrl(url, protocols) ? url : undefined;
+  });
 }
 
 function hubUrl(env: string, fallback: string, help: string, extra?: Extra): Setting<URL> {
   const parse = (text: string) => {
     const url = URL.parse(text);
-    return url !== null && (url.protocol === 'http:' || url.protocol === 'https:') ? url : undefined;
+    return isUrl(url, HTTP_OR_HTTPS) ? url : undefined;
   };
   return setting(env, fallback, help, 'an http:// or https:// URL', parse, extra);
 }
@@ -140,16 +153,23 @@ export const SETTINGS = {
     "GET /cert: the node's TLS certificate",
   ),
   metricsAddr: listenAddress('METRICS_ADDR', '127.0.0.1:8090', 'GET /metrics'),
-  builderEndpoint: httpUrl('BUILDER_ENDPOINT', 'http://127.0.0.1:8645', 'local builder, JSON-RPC (rbuilder)'),
-  builderReadyEndpoint: httpUrl(
+  builderEndpoint: optionalUrl(
+    'BUILDER_ENDPOINT',
+    'http://127.0.0.1:8645',
+    'local builder, JSON-RPC (rbuilder)',
+    HTTP,
+  ),
+  builderReadyEndpoint: optionalUrl(
     'BUILDER_READY_ENDPOINT',
     'http://127.0.0.1:6070',
     'builder readiness, base URL; the node appends /readyz',
+    HTTP_OR_HTTPS,
   ),
-  rpcEndpoint: httpUrl(
+  rpcEndpoint: optionalUrl(
     'RPC_ENDPOINT',
     'http://127.0.0.1:8545',
     "execution client; taken so that v1's settings fit, not called: the archive needs no block number",
+    HTTP_OR_HTTPS,
   ),
   hubEndpoint: hubUrl('BUILDER_CONFIGHUB_ENDPOINT', 'http://127.0.0.1:14892', 'BuilderHub', {
     aliases: ['BUILDERHUB_ENDPOINT'],
