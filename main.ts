@@ -18,10 +18,15 @@ function settingsOrExit(): Settings {
   try {
     return readSettings(process.argv.slice(2), process.env);
   } catch (error) {
-    if (!(error instanceof SettingError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exit(2);
+    exitForSetting(error);
+    throw error;
   }
+}
+
+function exitForSetting(error: unknown): void {
+  if (!(error instanceof SettingError)) return;
+  process.stderr.write(`${error.message}\n`);
+  process.exit(2);
 }
 
 if (process.argv.includes('--help') || process.argv.includes('-h')) {
@@ -57,6 +62,7 @@ try {
   const node = await startNode(settings, log);
   stop = () => node.close();
 } catch (error) {
+  exitForSetting(error);
   log.fatal(
     { event: 'start failed', reason: error instanceof Error ? error.message : String(error) },
     'could not start',
