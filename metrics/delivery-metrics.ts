@@ -49,11 +49,6 @@ export function deliveryMetrics(registry: Registry, states: () => readonly Targe
     'from the receipt to the answer of the peer',
     orderLabels,
   );
-  new Counter({
-    name: 'orderflow_proxy_share_queue_internal_errors',
-    help: 'orders that could not be prepared for sending',
-    registers,
-  });
 
   const sent = counter('orderflow_delivery_sent_total', 'orders handed to a connection', ['target']);
   const answered = counter('orderflow_delivery_answered_total', 'orders answered for good', [

@@ -70,6 +70,11 @@ export function pipelineMetrics(
     'user orders refused because the archive could not keep them',
     [],
   );
+  const shareErrors = counter(
+    'orderflow_proxy_share_queue_internal_errors',
+    'orders that could not be handed to the peers: defects of ours',
+    [],
+  );
   const steps = summary(
     'orderflow_proxy_api_request_processing_duration_milliseconds',
     'time spent in each step of a request',
@@ -177,7 +182,10 @@ export function pipelineMetrics(
       children.size.observe(bytes);
       children.seconds.observe(us / 1e6);
     },
-    fault: onFault,
+    fault(error, step) {
+      if (step === 'share') shareErrors.inc();
+      onFault(error);
+    },
   };
 }
 

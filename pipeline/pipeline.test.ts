@@ -134,6 +134,18 @@ const bundle = (block: string, extra: object = {}, id: unknown = 1) => ({
 });
 const rpc = (method: string, ...params: unknown[]) => ({ jsonrpc: '2.0', id: 'x', method, params });
 
+function faultsInto(steps: unknown[]): PipelineModules['events'] {
+  const ignore = () => undefined;
+  return {
+    incoming: ignore,
+    duplicate: ignore,
+    step: ignore,
+    rejected: ignore,
+    answered: ignore,
+    fault: (_error, step) => void steps.push(step),
+  };
+}
+
 /** Lets the intake's turns of the event loop pass. */
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -439,6 +451,18 @@ describe('trouble', () => {
     for (const done of appends) done(null);
     expect((await answers[1])?.body.result).toBeDefined();
     expect(faults).toHaveLength(1);
+  });
+
+  test.each(['builder', 'peers'] as const)('%s that throw are named in the report', async (neighbour) => {
+    const steps: unknown[] = [];
+    const throws = outlet(() => {
+      throw new Error('defect');
+    });
+    const { pipeline, submit, appends } = harness({}, { [neighbour]: throws, events: faultsInto(steps) });
+    expect((await submit('user', bundle('0x1'))).body.error?.message).toBe('internal error');
+    for (const done of appends) done(null);
+    expect(steps).toEqual([neighbour === 'peers' ? 'share' : 'builder']);
+    expect(pipeline.state().unanswered).toBe(0);
   });
 
   test('an archive that throws leaves nobody waiting', async () => {

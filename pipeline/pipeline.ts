@@ -56,8 +56,8 @@ export interface PipelineEvents {
   rejected(side: Side, method: Method | 'unknown', kind: Rejection['kind']): void;
   /** An answer was sent: `us` since the body was read, `bytes` of the body. */
   answered(side: Side, method: Method | 'unknown', us: number, bytes: number): void;
-  /** A defect of ours; the request got an internal error. */
-  fault(error: unknown): void;
+  /** A defect of ours, in which step if an outlet threw; the request got an internal error. */
+  fault(error: unknown, step: PipelineStep | null): void;
 }
 
 export interface PipelineOptions {
@@ -194,10 +194,11 @@ export class Pipeline {
 
   #connect(): void {
     const { builder, peers, archive } = this.#modules;
-    const fault = (submission: Submission, error: unknown) => {
-      this.#modules.events.fault(error);
+    const faultIn = (step: PipelineStep | null) => (submission: Submission, error: unknown) => {
+      this.#modules.events.fault(error, step);
       this.#refuse(submission, new Rejection('internal', 'internal error'));
     };
+    const fault = faultIn(null);
     const admitted$ = this.#submissions$.pipe(
       stage(this.#verify, fault),
       stage(this.#parse, fault),
@@ -211,11 +212,11 @@ export class Pipeline {
     // Subscription order is delivery order: the builder is first.
     if (builder !== null) {
       const send = this.#handingTo('builder', (submission) => builder.send(submission));
-      admitted$.pipe(filter(goesToBuilder), stage(send, fault)).subscribe();
+      admitted$.pipe(filter(goesToBuilder), stage(send, faultIn('builder'))).subscribe();
     }
     if (peers !== null) {
       const send = this.#handingTo('share', (submission) => peers.send(submission));
-      later$.pipe(filter(goesToPeers), stage(send, fault)).subscribe();
+      later$.pipe(filter(goesToPeers), stage(send, faultIn('share'))).subscribe();
     }
     if (archive !== null) {
       const append = this.#handingTo('archive', (submission) =>
@@ -388,7 +389,7 @@ export class Pipeline {
   }
 
   readonly #archiveFault = (submission: Submission, error: unknown): void => {
-    this.#modules.events.fault(error);
+    this.#modules.events.fault(error, 'archive');
     this.#archived(submission, new Error('internal error'));
   };
 
