@@ -32,7 +32,7 @@ import type { Side } from './pipeline/order.ts';
 import { type Callers, Pipeline } from './pipeline/pipeline.ts';
 import { ReplacementNonces } from './pipeline/replacement-nonces.ts';
 import type { Arrival } from './pipeline/submission.ts';
-import { hubReports, identityReports, registryReports, spoolReports } from './reports.ts';
+import { connectionReports, hubReports, identityReports, registryReports, spoolReports } from './reports.ts';
 import { SettingError, type Settings } from './settings.ts';
 
 export type ServerName = 'user' | 'system' | 'cert' | 'metrics';
@@ -151,6 +151,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   const leftBehind = new Map<string, number>();
   const deliveries: DeliveryMetrics = {
     ...counted,
+    ...connectionReports(log, counted),
     dropped(target, reason, admitted) {
       counted.dropped(target, reason, admitted);
       if (reason === 'shutdown') leftBehind.set(target, (leftBehind.get(target) ?? 0) + 1);

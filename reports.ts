@@ -4,6 +4,7 @@
  */
 import type { Logger } from 'pino';
 import type { SpoolEvents } from './egress/archive/index.ts';
+import type { DeliveryEvents } from './egress/delivery.ts';
 import type { HubClientEvents } from './identity/hub-client.ts';
 import type { IdentityEvents } from './identity/identity.ts';
 import type { Peer } from './identity/peer.ts';
@@ -91,6 +92,23 @@ export function registryReports(log: Logger, metrics: NodeMetrics): PeerRegistry
         { event: 'storing failed', reason: error.message },
         'the list of peers could not be read or stored',
       ),
+  };
+}
+
+/** Connections to builder and peers come and go often: told at debug level alone. */
+export function connectionReports(
+  log: Logger,
+  metrics: DeliveryEvents,
+): Pick<DeliveryEvents, 'connected' | 'disconnected'> {
+  return {
+    connected(target) {
+      metrics.connected(target);
+      log.debug({ event: 'connected', target }, 'a connection was made');
+    },
+    disconnected(target, reason) {
+      metrics.disconnected(target, reason);
+      log.debug({ event: 'disconnected', target, reason }, 'a connection ended, or was not made');
+    },
   };
 }
 

@@ -310,7 +310,7 @@ export const SETTINGS = {
   httpIdleTimeoutSec: integer('HTTP_IDLE_TIMEOUT_SEC', 3600, 'how long a connection may idle', 1, 86_400),
   drainTimeoutSec: integer('DRAIN_TIMEOUT_SEC', 10, 'how long SIGTERM waits for answers and queues', 1, 600),
   logJson: flag('LOG_JSON', true, 'log lines as JSON; off = the same for human eyes'),
-  logDebug: flag('LOG_DEBUG', false, 'log more'),
+  logDebug: flag('LOG_DEBUG', false, 'log each connection to builder and peers, too'),
   logService: text('LOG_SERVICE', 'orderflow', 'name of the service in each log line'),
 } as const;
 
