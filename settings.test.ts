@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { MAX_FRAME_BYTES } from './egress/archive/record.ts';
+import { MAX_FREE_TEXT } from './pipeline/fields.ts';
 import { flagOf, readSettings, SETTINGS, SettingError, settingRows } from './settings.ts';
 
 describe('readSettings', () => {
@@ -71,6 +73,13 @@ describe('readSettings', () => {
     expect(() => readSettings(['--cert-hosts', 'node.example:443'], {})).toThrow(
       '--cert-hosts: "node.example:443"',
     );
+  });
+
+  test('every body that is taken can be archived, however much its text grows', () => {
+    const body = (bytes: number) => readSettings(['--max-request-body-size-bytes', String(bytes)], {});
+    const largest = MAX_FRAME_BYTES - 6 * MAX_FREE_TEXT - 65_536;
+    expect(() => body(largest)).toThrow('from 1024 to 62914560');
+    expect(body(62_914_560).maxRequestBodySizeBytes).toBeLessThan(largest);
   });
 
   test('a wrong secret is refused without being shown', () => {

@@ -125,6 +125,9 @@ function names(env: string, fallback: string, help: string): Setting<string[]> {
   });
 }
 
+/** What the archive can keep, less what an order can grow when it is written anew (escapes of its free text). */
+const MAX_BODY_BYTES = 62_914_560;
+
 export const SETTINGS = {
   mode: oneOf(
     'MODE',
@@ -223,7 +226,7 @@ export const SETTINGS = {
     31_457_280,
     'most bytes of one request body, after decompression',
     1024,
-    1_073_741_824,
+    MAX_BODY_BYTES,
   ),
   maxPendingBytes: integer(
     'MAX_PENDING_BYTES',
