@@ -110,6 +110,15 @@ describe('orders over a connection with a certificate', () => {
     refusal(callerOf(address(1), certificate, peers, flashbots));
   });
 
+  test('it ends when the entry has another key and another certificate', () => {
+    const peers = table(entry(1));
+    const certificate = shown(A!.fingerprint, peers);
+    const orderflow_proxy = { ecdsa_pubkey_address: address(7) };
+    const instance = { tls_cert: D!.certificatePem };
+    peers.replace(parseBuilders([entry(1, { orderflow_proxy, instance })]).peers);
+    refusal(callerOf(address(7), certificate, peers, flashbots));
+  });
+
   test('it ends with the entry, also when another entry takes over the key', () => {
     const peers = table(entry(1));
     const certificate = shown(A!.fingerprint, peers);
