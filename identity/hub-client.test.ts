@@ -287,6 +287,16 @@ describe('answers that are not right are errors with a reason', () => {
     );
   });
 
+  test('a redirection is not followed, wherever it leads', async () => {
+    const paths: unknown[] = [];
+    const url = await serve((request, response) => {
+      paths.push(request.url);
+      response.writeHead(307, { location: '/elsewhere' }).end();
+    });
+    await expect(client(url).builders()).rejects.toThrow(HubError);
+    expect(paths).toEqual(['/api/l1-builder/v1/builders']);
+  });
+
   test('no hub', async () => {
     await expect(client(await deadUrl()).builders()).rejects.toThrow('ECONNREFUSED');
   });
