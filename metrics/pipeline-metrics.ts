@@ -155,10 +155,8 @@ export function pipelineMetrics(
   };
   return {
     rejectedBeforePipeline,
-    incoming(side, caller, method) {
-      orderChildren(side, method).inc();
-      if (side === 'system') byPeer.inc({ peer: caller });
-    },
+    called: (peer) => byPeer.inc({ peer }),
+    incoming: (side, method) => orderChildren(side, method).inc(),
     duplicate(side, caller) {
       duplicates.inc({ side });
       duplicatesByPeer.inc({ peer: side === 'system' ? caller : 'user-request' });

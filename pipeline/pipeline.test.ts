@@ -50,6 +50,7 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
     [FLASHBOTS, 'flashbots'],
   ]);
   const faults: unknown[] = [];
+  const calls: string[] = [];
   const pipeline = new Pipeline(
     {
       validation: { user: 'off', system: 'off', sender: 'off' },
@@ -88,6 +89,7 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
         return now;
       },
       events: {
+        called: (caller) => void calls.push(caller),
         incoming: () => undefined,
         duplicate: () => void log.push('duplicate'),
         step: () => undefined,
@@ -118,7 +120,18 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
     });
     return promise;
   };
-  return { pipeline, log, appends, admitted, gate, callers, faults, submit, refreshes: () => refreshes };
+  return {
+    pipeline,
+    log,
+    appends,
+    admitted,
+    gate,
+    callers,
+    calls,
+    faults,
+    submit,
+    refreshes: () => refreshes,
+  };
 }
 
 /** The block number in an order's canonical form, which the tests use to tell orders apart. */
@@ -137,6 +150,7 @@ const rpc = (method: string, ...params: unknown[]) => ({ jsonrpc: '2.0', id: 'x'
 function faultsInto(steps: unknown[]): PipelineModules['events'] {
   const ignore = () => undefined;
   return {
+    called: ignore,
     incoming: ignore,
     duplicate: ignore,
     step: ignore,
@@ -343,6 +357,15 @@ describe('a system order', () => {
     const { log, submit } = harness();
     await submit('system', bundle('0x1', { version: 'v2' }));
     expect(log).toEqual(['builder 0x1', 'answer']);
+  });
+
+  test("is its peer's call, also when it does not decode; that of a stranger is nobody's", async () => {
+    const { calls, submit } = harness();
+    await submit('system', bundle('0x1', { version: 'v2' }));
+    expect((await submit('system', bundle('0x1'))).body.error?.message).toBe('version field should be set');
+    await submit('system', bundle('0x2', { version: 'v2' }), { signature: WALLET });
+    await submit('system', bundle('0x3', { version: 'v2' }), { signature: FLASHBOTS });
+    expect(calls).toEqual(['peer-1', 'peer-1', 'flashbots']);
   });
 
   test('of an unknown peer waits for one fresh list, then stands or falls', async () => {

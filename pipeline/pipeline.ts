@@ -50,7 +50,10 @@ export type PipelineStep = 'validation' | 'serialize' | 'rate_limiting' | 'build
 
 /** What is reported for metrics. Durations in microseconds. */
 export interface PipelineEvents {
-  incoming(side: Side, caller: string, method: Method): void;
+  /** A listed peer or Flashbots has called the system API, whatever becomes of the request. */
+  called(caller: string): void;
+  /** An order has been decoded. */
+  incoming(side: Side, method: Method): void;
   duplicate(side: Side, caller: string): void;
   step(side: Side, method: Method, step: PipelineStep, us: number): void;
   rejected(side: Side, method: Method | 'unknown', kind: Rejection['kind']): void;
@@ -260,6 +263,7 @@ export class Pipeline {
     const caller = this.#modules.callers.identify(signer, arrival.certificate);
     if (typeof caller === 'string') {
       submission.caller = caller;
+      this.#modules.events.called(caller);
       return submission;
     }
     const { length } = arrival.body;
@@ -303,7 +307,7 @@ export class Pipeline {
     if (order instanceof Rejection) return this.#refuse(submission, order);
     submission.order = order;
     const { events } = this.#modules;
-    events.incoming(arrival.side, submission.caller, order.method);
+    events.incoming(arrival.side, order.method);
     const now = this.#modules.clock();
     events.step(arrival.side, order.method, 'validation', start - arrival.receivedAtUs);
     events.step(arrival.side, order.method, 'serialize', now - start);
