@@ -82,6 +82,11 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   if (sender && settings.orderflowSignerKey === null) {
     throw new SettingError('ORDERFLOW_SIGNER_KEY: is missing; sender mode signs with the key it is given');
   }
+  if (settings.maxPendingBytes < settings.maxRequestBodySizeBytes) {
+    throw new SettingError(
+      'MAX_PENDING_BYTES: is below MAX_REQUEST_BODY_SIZE_BYTES; such a body could never be read',
+    );
+  }
   if (backend !== 'native') {
     log.error(
       { event: 'slow curve', reason: backendFailure },
