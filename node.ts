@@ -113,7 +113,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
         waitingBytes: state.waitingBytes + queue.bytes,
       };
     },
-    bodiesReading: () => ({ bytes: bodies.bytes, reading: bodies.reading }),
+    bodiesReading: () => bodies,
     connections: () =>
       Object.entries(apis).map(([server, handle]) => ({ server, open: handle.connections.size })),
     archive: sender ? null : () => spool?.state() ?? null,

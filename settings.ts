@@ -299,7 +299,7 @@ export const SETTINGS = {
   httpReadTimeoutSec: integer(
     'HTTP_READ_TIMEOUT_SEC',
     60,
-    'from the first byte of a request to its last',
+    'from the first byte of a request to its last; its head within 10',
     1,
     3600,
   ),

@@ -32,7 +32,12 @@ export interface Delivery {
 export const DELIVERY_OVERHEAD_BYTES = 512;
 
 /** Why an order was given up. */
-export type DropReason = 'queue_full' | 'expired' | 'shutdown';
+export type DropReason =
+  | 'queue_full'
+  | 'expired'
+  /** The target may get no more orders: the hub does not list it any longer. */
+  | 'removed'
+  | 'shutdown';
 
 /** Why a connection ended. */
 export type ConnectionEnd =

@@ -263,16 +263,31 @@ describe('the list changes', () => {
     expect(events.endCounts('a')).toEqual({ replaced: 1 });
   });
 
-  test('a peer that is gone is flushed, then closed', async () => {
-    const { sink, peer } = await startPeer('a', { answer: () => ({ delayMs: 2 }) });
+  test('a peer that is gone gets nothing more, and its answers are waited for', async () => {
+    const { sink, peer } = await startPeer('a', { answer: () => ({ delayMs: 20 }) });
     const { peers, events } = start({ connectionsPerPeer: 1, maxOutstanding: 4 });
     peers.update([peer]);
     for (const id of range(30)) peers.send(testOrder(id));
+    await events.until(() => events.sentTo.get('a') === 4);
     peers.update([]);
     peers.send(testOrder(99));
     expect(peers.state()).toEqual([]);
+    expect(events.dropCounts('a')).toEqual({ removed: 26 });
     await events.until(() => events.endCounts('a').shutdown === 1);
-    expect({ ids: orderIds(sink.requests), drops: events.drops }).toEqual({ ids: range(30), drops: [] });
+    expect(orderIds(sink.requests)).toEqual(range(4));
+    expect(events.accepted).toHaveLength(4);
+  });
+
+  test('a peer that is gone and says "not now" is not asked again', async () => {
+    const { sink, peer } = await startPeer('a', { answer: () => ({ status: 503 }) });
+    const { peers, events } = start({ connectionsPerPeer: 1 });
+    peers.update([peer]);
+    for (const id of range(5)) peers.send(testOrder(id));
+    await events.until(() => events.sentTo.get('a') === 5);
+    peers.update([]);
+    await events.until(() => events.endCounts('a').shutdown === 1);
+    expect(events.dropCounts('a')).toEqual({ removed: 5 });
+    expect(sink.requests.length).toBeLessThanOrEqual(5);
   });
 
   test('a peer that is gone and does not answer is closed all the same', async () => {
@@ -291,6 +306,7 @@ describe('the list changes', () => {
     const { peers, events } = start({ connectionsPerPeer: 1 });
     peers.update([peer]);
     for (const id of range(10)) peers.send(testOrder(id));
+    await events.until(() => events.sentTo.get('a') === 10);
     peers.update([]);
     await peers.close(10_000);
     expect({ ids: orderIds(sink.requests), drops: events.drops }).toEqual({ ids: range(10), drops: [] });

@@ -155,7 +155,7 @@ class PeerSet implements Peers {
 
   #leave(target: Target): void {
     this.#leaving.add(target);
-    void target.close(this.#removalFlushMs).finally(() => this.#leaving.delete(target));
+    void target.retire(this.#removalFlushMs).finally(() => this.#leaving.delete(target));
   }
 
   #address(peer: PeerTarget): TargetAddress {

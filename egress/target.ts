@@ -68,6 +68,7 @@ export class Target implements ConnectionPoolOwner {
   #closeTimer: NodeJS.Timeout | null = null;
   #closeDeadlineMs = 0;
   #closed = false;
+  #retired = false;
 
   /** Begins to connect at once. */
   constructor(name: string, address: TargetAddress, options: TargetOptions, modules: TargetModules) {
@@ -101,7 +102,7 @@ export class Target implements ConnectionPoolOwner {
   send(request: OutgoingRequest): void {
     const bytes = request.admitted.order.canonical.length + DELIVERY_OVERHEAD_BYTES;
     const delivery: Delivery = { request, sequence: this.#sequence++, bytes, sentAtMs: 0, refusals: 0 };
-    if (this.#closing !== null) this.#drop(delivery, 'shutdown');
+    if (this.#closing !== null) this.#drop([delivery], 'shutdown');
     else if (this.#queue.length > 0 || !this.#write(delivery)) this.#enqueue(delivery);
     else if (!this.#corked) this.#pool.flush();
   }
@@ -142,6 +143,18 @@ export class Target implements ConnectionPoolOwner {
     return this.#closing.promise;
   }
 
+  /**
+   * The target may get no more orders: drops those that have not been written (`removed`), waits for the answers to
+   * those that have, then closes.
+   * @param deadlineMs how long to wait at most
+   */
+  retire(deadlineMs: number): Promise<void> {
+    this.#retired = true;
+    this.#drop(this.#queue.takeAll(), 'removed');
+    this.#drop(this.#refusals.takeAll(), 'removed');
+    return this.close(deadlineMs);
+  }
+
   // --- what the connections report ---
 
   connected(): void {
@@ -155,6 +168,10 @@ export class Target implements ConnectionPoolOwner {
   answered(delivery: Delivery, status: number, body: Buffer): void {
     const { failure, retryable } = classifyAnswer(status, body);
     if (failure !== null) this.#events.failed(this.name, failure);
+    if (retryable && this.#retired) {
+      this.#drop([delivery], 'removed');
+      return;
+    }
     if (retryable) {
       this.#refusals.add(delivery);
       return;
@@ -175,7 +192,11 @@ export class Target implements ConnectionPoolOwner {
 
   unanswered(deliveries: readonly Delivery[], written: number, reason: ConnectionEnd): void {
     if (this.#closed) {
-      for (const delivery of deliveries) this.#drop(delivery, 'shutdown');
+      this.#drop(deliveries, 'shutdown');
+      return;
+    }
+    if (this.#retired) {
+      this.#drop(deliveries, 'removed');
       return;
     }
     for (let i = 0; i < written; i++) {
@@ -215,7 +236,7 @@ export class Target implements ConnectionPoolOwner {
   #enqueue(delivery: Delivery): void {
     this.#dropExpired();
     if (!this.#queue.push(delivery, this.#refusals.bytes)) {
-      this.#drop(delivery, 'queue_full');
+      this.#drop([delivery], 'queue_full');
       return;
     }
     this.#watchAge();
@@ -235,20 +256,20 @@ export class Target implements ConnectionPoolOwner {
   #waitOver(): void {
     const nowMs = performance.now();
     const expired = this.#refusals.takeExpired((delivery) => this.#queue.isExpired(delivery, nowMs));
-    for (const delivery of expired) this.#drop(delivery, 'expired');
+    this.#drop(expired, 'expired');
     this.#takeBack(this.#refusals.release(this.#queue.length === 0));
     this.room();
   }
 
-  #drop(delivery: Delivery, reason: DropReason): void {
-    this.#events.dropped(this.name, reason, delivery.request.admitted);
+  #drop(deliveries: readonly Delivery[], reason: DropReason): void {
+    for (const { request } of deliveries) this.#events.dropped(this.name, reason, request.admitted);
   }
 
   #dropExpired(): void {
     if (this.#queue.length === 0) return;
     const nowMs = performance.now();
     for (let old = this.#queue.shiftExpired(nowMs); old !== undefined; old = this.#queue.shiftExpired(nowMs))
-      this.#drop(old, 'expired');
+      this.#drop([old], 'expired');
   }
 
   /** Nothing is sent to a target that is down, so age needs a clock of its own. */
@@ -285,8 +306,8 @@ export class Target implements ConnectionPoolOwner {
     if (this.#expiryTimer !== null) clearTimeout(this.#expiryTimer);
     this.#refusals.close();
     this.#pool.close();
-    for (const delivery of this.#queue.takeAll()) this.#drop(delivery, 'shutdown');
-    for (const delivery of this.#refusals.takeAll()) this.#drop(delivery, 'shutdown');
+    this.#drop(this.#queue.takeAll(), 'shutdown');
+    this.#drop(this.#refusals.takeAll(), 'shutdown');
     this.#closing?.resolve();
   }
 

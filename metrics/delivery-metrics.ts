@@ -10,7 +10,7 @@ import { Summary, type SummaryChild } from './summary.ts';
 const LATENCY_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
 export interface DeliveryMetrics extends DeliveryEvents {
-  /** Takes a target out of the metrics when the peer has left the network. */
+  /** Takes the latencies of a peer that has left the network out of the metrics; what was counted stays. */
   forget(target: string): void;
 }
 

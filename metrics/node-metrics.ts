@@ -10,7 +10,7 @@ export interface NodeStates {
   readonly registered: () => boolean;
   readonly peers: () => number;
   readonly pipeline: () => { waitingBytes: number; waiting: number; unanswered: number; dedupeKeys: number };
-  readonly bodiesReading: () => { bytes: number; reading: number };
+  readonly bodiesReading: () => { bytes: number };
   readonly connections: () => readonly { server: string; open: number }[];
   /** Null in sender mode. */
   readonly archive: (() => SpoolState | null) | null;

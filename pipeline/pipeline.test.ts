@@ -191,6 +191,19 @@ describe('a user order', () => {
     });
   });
 
+  test('is archived and answered though an outlet has a defect', async () => {
+    const defect = () => {
+      throw new Error('defect');
+    };
+    const outlets = { send: () => undefined, cork: () => undefined, uncork: defect };
+    const { submit, faults, appends } = harness({}, { builder: outlets, peers: outlets });
+    const answers = [submit('user', bundle('0x1')), submit('user', bundle('0x2'))];
+    await turn();
+    for (const done of appends) done(null);
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200]);
+    expect(faults).toHaveLength(2);
+  });
+
   test('leaves with the few that wait behind it, alone when none does', async () => {
     const writes: string[][] = [];
     let corked: string[] | null = null;

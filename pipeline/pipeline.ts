@@ -184,7 +184,7 @@ export class Pipeline {
     this.#leftInSlice -= 1;
     const { builder } = this.#modules;
     if (builder === null || this.#leftInSlice % BUILDER_BATCH !== 0) return;
-    builder.uncork();
+    this.#uncork(builder, 'builder');
     if (this.#leftInSlice > 1) builder.cork();
   }
 
@@ -192,7 +192,16 @@ export class Pipeline {
     const { peers } = this.#modules;
     peers?.cork();
     this.#sliceEnd$.next();
-    peers?.uncork();
+    if (peers !== null) this.#uncork(peers, 'share');
+  }
+
+  /** As in a stage of the stream, a defect of one outlet stops nobody else. */
+  #uncork(outlet: Outlet, step: PipelineStep): void {
+    try {
+      outlet.uncork();
+    } catch (error) {
+      this.#modules.events.fault(error, step);
+    }
   }
 
   #connect(): void {
