@@ -5,7 +5,7 @@
  * Limits: one process writes a directory. The permission checks are those of POSIX and skipped on Windows.
  */
 import { constants } from 'node:fs';
-import { mkdir, open, rename, stat } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 const OWNER_ONLY_DIRECTORY = 0o700;
@@ -71,22 +71,32 @@ async function read(path: string, forbidden: number): Promise<string | undefined
 
 /**
  * Puts a file in place in one step: after a crash at any moment the old content or the new one is there, whole.
- * The file is readable by its owner alone.
  *
  * @param path two writes of one path must not overlap
+ * @param mode permission bits; unless set, the file is readable by its owner alone
  */
-export async function writeAtomically(path: string, content: string): Promise<void> {
+export async function writeAtomically(
+  path: string,
+  content: string | Uint8Array,
+  mode = OWNER_ONLY_FILE,
+): Promise<void> {
   const temporary = `${path}.new`;
-  const file = await open(temporary, 'w', OWNER_ONLY_FILE);
+  // What a crash has left, or somebody has put there: it is never written into.
+  await rm(temporary, { force: true });
   try {
-    // A file left by a crash keeps its mode when it is opened again.
-    await file.chmod(OWNER_ONLY_FILE);
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
+    const file = await open(temporary, 'wx', OWNER_ONLY_FILE);
+    try {
+      await file.writeFile(content);
+      await file.chmod(mode);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
   }
-  await rename(temporary, path);
   await syncDirectory(dirname(path));
 }
 
