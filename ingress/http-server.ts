@@ -10,6 +10,7 @@ import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import type { HttpRequest, HttpResponse } from './connection.ts';
 import { Connections, MAX_STREAMS } from './connections.ts';
 import { type ListenAddress, listenOn } from './listeners.ts';
+import { endInPlain } from './node-internals.ts';
 
 /** PEM texts. */
 export interface TlsIdentity {
@@ -40,6 +41,11 @@ export interface HttpServerModules {
   /** After each TLS handshake, with the client certificate's DER or null. */
   readonly onSecureConnection?: ((socket: TLSSocket, certificate: Buffer | null) => void) | undefined;
   readonly onEvicted: () => void;
+  /**
+   * What a client is told whose bytes are no HTTP, no TLS, or too much head: whole raw answers. Unless given, it is told
+   * nothing, which is the cheapest.
+   */
+  readonly unclean?: { readonly badRequest: string; readonly headTooBig: string; readonly plainHttp: string };
 }
 
 export interface HttpServer {
@@ -80,7 +86,13 @@ export async function listenHttp(
   server.on('checkExpectation', (request: HttpRequest, response: HttpResponse) =>
     server.emit('request', request, response),
   );
-  server.on('clientError', (_error: Error, socket: Socket) => socket.destroy());
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (modules.unclean === undefined || !socket.writable) socket.destroy();
+    else
+      socket.end(
+        error.code === 'HPE_HEADER_OVERFLOW' ? modules.unclean.headTooBig : modules.unclean.badRequest,
+      );
+  });
   const listeners = await listenOn(server, options.listen, options.listeners);
   return {
     address: listeners.address,
@@ -156,8 +168,11 @@ function secureServer(
     session.on('error', () => session.destroy());
   });
   server.on('sessionError', () => undefined);
-  server.on('tlsClientError', (_error, socket) => socket.destroy());
-  const { onSecureConnection } = modules;
+  const { onSecureConnection, unclean } = modules;
+  server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    if (unclean !== undefined && error.code === 'ERR_SSL_HTTP_REQUEST') endInPlain(socket, unclean.plainHttp);
+    socket.destroy();
+  });
   if (onSecureConnection !== undefined) {
     server.on('secureConnection', (socket: TLSSocket) => {
       const certificate = socket.getPeerX509Certificate();

@@ -3,6 +3,7 @@
  * has changed what they rest on they do nothing; hostile.integration.test.ts shows what that costs.
  */
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 
 /** A libuv handle (or the TLS layer on one). */
 interface ReadingHandle {
@@ -43,6 +44,16 @@ export function startReading(socket: Socket): void {
 export function endParsing(socket: Socket): void {
   const { parser } = socket as Internals;
   if (parser !== undefined && parser !== null) parser.onIncoming = notHttp;
+}
+
+/**
+ * Writes plain text to a client whose TLS handshake has failed, and hangs up: for those that speak no TLS at all.
+ *
+ * @param socket as `tlsClientError` gives it, during that event
+ */
+export function endInPlain(socket: TLSSocket, text: string): void {
+  const { _parent: transport } = socket as TLSSocket & { readonly _parent?: Socket | null };
+  if (transport?.writable === true) transport.end(text);
 }
 
 function notHttp(): number {
