@@ -8,7 +8,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   identity: ['pipeline'],
   ingress: ['pipeline', 'identity'],
   egress: ['pipeline', 'identity'],
-  metrics: ['pipeline', 'egress'],
+  operator: ['pipeline', 'identity', 'ingress'],
+  metrics: ['pipeline', 'egress', 'operator'],
 };
 
 /** The heart has no sockets, files or loggers. */

@@ -1,0 +1,79 @@
+/**
+ * The API's certificate and key: read from their files, or made when neither is there.
+ *
+ * A made certificate is written beside its place and moved there once the key is in its own. A crash in between leaves
+ * a key and the certificate that waits for it; the next start moves it.
+ */
+import { rename, rm } from 'node:fs/promises';
+import { type Credentials, createCredentials, readCredentials } from '../identity/certificate.ts';
+import { readSecret, readText, writeAtomically } from '../identity/store.ts';
+
+export interface TlsFilesOptions {
+  readonly certPath: string;
+  readonly keyPath: string;
+  readonly createIfMissing: boolean;
+  /** Names of a made certificate. */
+  readonly hosts: readonly string[];
+}
+
+const VALIDITY_DAYS = 365;
+/** Beside the certificate's place until the key is in its own. */
+const PREPARED = '.prepared';
+
+/**
+ * @returns the credentials, and whether they were made
+ * @throws Error naming the file: one is missing, damaged, readable by others, or they do not belong together
+ */
+export async function openTlsFiles(
+  options: TlsFilesOptions,
+): Promise<{ credentials: Credentials; made: boolean }> {
+  const { certPath, keyPath } = options;
+  const key = await readSecret(keyPath);
+  const certificate = (await readText(certPath)) ?? (await finish(options, key));
+  if (certificate !== undefined && key !== undefined) {
+    return { credentials: named(certPath, keyPath, certificate, key), made: false };
+  }
+  if (certificate !== undefined || key !== undefined) {
+    const [there, missing] = key === undefined ? [certPath, keyPath] : [keyPath, certPath];
+    throw new Error(`${there} is there, but ${missing} is not`);
+  }
+  if (!options.createIfMissing) {
+    throw new Error(`neither ${certPath} nor ${keyPath} is there (tls_create_if_missing makes them)`);
+  }
+  const credentials = await createCredentials({
+    names: options.hosts,
+    validityDays: VALIDITY_DAYS,
+    now: Date.now(),
+  });
+  await writeAtomically(certPath + PREPARED, credentials.certificatePem);
+  await writeAtomically(keyPath, credentials.privateKeyPem);
+  await rename(certPath + PREPARED, certPath);
+  return { credentials, made: true };
+}
+
+/** What a crash between the two has left: the certificate of exactly this key. */
+async function finish({ certPath }: TlsFilesOptions, key: string | undefined): Promise<string | undefined> {
+  const prepared = await readText(certPath + PREPARED);
+  if (prepared === undefined) return undefined;
+  if (key === undefined) {
+    await rm(certPath + PREPARED, { force: true });
+    return undefined;
+  }
+  try {
+    readCredentials(prepared, key);
+  } catch {
+    return undefined;
+  }
+  await rename(certPath + PREPARED, certPath);
+  return prepared;
+}
+
+function named(certPath: string, keyPath: string, certificate: string, key: string): Credentials {
+  try {
+    return readCredentials(certificate, key);
+  } catch (error) {
+    throw new Error(`${certPath}, ${keyPath}: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}
