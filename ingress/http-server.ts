@@ -42,10 +42,17 @@ export interface HttpServerModules {
   readonly onSecureConnection?: ((socket: TLSSocket, certificate: Buffer | null) => void) | undefined;
   readonly onEvicted: () => void;
   /**
-   * What a client is told whose bytes are no HTTP, no TLS, or too much head: whole raw answers. Unless given, it is told
-   * nothing, which is the cheapest.
+   * What a client is told whose bytes are no HTTP or no TLS, as whole raw answers. Unless given, it is told nothing, which
+   * is the cheapest.
    */
-  readonly unclean?: { readonly badRequest: string; readonly headTooBig: string; readonly plainHttp: string };
+  readonly unclean?: UncleanAnswers;
+}
+
+export interface UncleanAnswers {
+  /** @param code of Node's error: HPE_…, or ERR_HTTP_REQUEST_TIMEOUT. */
+  http(code: string | undefined): string;
+  /** To plain HTTP where there is TLS. */
+  readonly plainHttp: string;
 }
 
 export interface HttpServer {
@@ -87,11 +94,13 @@ export async function listenHttp(
     server.emit('request', request, response),
   );
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    if (modules.unclean === undefined || !socket.writable) socket.destroy();
-    else
-      socket.end(
-        error.code === 'HPE_HEADER_OVERFLOW' ? modules.unclean.headTooBig : modules.unclean.badRequest,
-      );
+    if (modules.unclean === undefined || !socket.writable) {
+      socket.destroy();
+      return;
+    }
+    socket.end(modules.unclean.http(error.code));
+    // Who does not hang up is hung up on.
+    socket.setTimeout(LINGER_MS, () => socket.destroy());
   });
   const listeners = await listenOn(server, options.listen, options.listeners);
   return {

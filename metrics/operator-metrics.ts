@@ -48,7 +48,7 @@ export function operatorMetrics(registry: Registry, states: OperatorStates): Ope
   const events = counter('orderflow_operator_events_total', 'events received', ['source']);
   const fileFailures = counter(
     'orderflow_operator_event_file_failures_total',
-    'writes of the event file that failed; the events stay in memory',
+    'times that the event file began to refuse writes; the events stay in memory',
   );
   const pipeFailures = counter('orderflow_operator_pipe_failures_total', 'failures of the event FIFO');
   const uploads = counter('orderflow_operator_uploads_total', 'uploads by result', ['name', 'result']);

@@ -146,6 +146,54 @@ describe('actions', () => {
   });
 });
 
+describe('forms of the page', () => {
+  const form = (fields: Record<string, string>) => new URLSearchParams(fields).toString();
+  const tokenIn = (page: string) => /name="token" value="([^"]+)"/.exec(page)?.[1] ?? '';
+
+  test('count only with a token from the page, which ends with the password', async () => {
+    const api = await start();
+    const token = tokenIn((await api.call('GET /ui', { auth })).body);
+    const run = (fields: Record<string, string>, as = auth) =>
+      api.call('POST /ui/actions/fine', { auth: as, body: form(fields) });
+    for (const fields of [{}, { token: '' }, { token: `${token}x` }, { token: token.replace(/^./, '9') }]) {
+      const { status, body } = await run(fields);
+      expect(status).toBe(403);
+      expect(body).toContain('Nothing was done');
+    }
+    expect(api.reported.filter((text) => text.startsWith('action:'))).toEqual([]);
+    const { status, headers } = await run({ token });
+    expect([status, headers.location]).toEqual([303, '/ui#actions']);
+    expect(api.reported).toContain('action:fine:done');
+
+    const [password, other] = ['another password', 'yet another one'];
+    const change = (fields: Record<string, string>) =>
+      api.call('POST /ui/password', { auth, body: form({ token, ...fields }) });
+    expect((await change({ password, again: other })).status).toBe(400);
+    expect((await change({ password: 'short', again: 'short' })).body).toContain('shorter than 8 bytes');
+    expect((await change({ password, again: password })).status).toBe(303);
+    expect((await run({ token })).status).toBe(401);
+    expect((await run({ token }, `admin:${password}`)).status).toBe(403);
+  });
+
+  test('are bounded, and an action that is none is told', async () => {
+    const api = await start();
+    const token = tokenIn((await api.call('GET /ui', { auth })).body);
+    const long = form({ token, more: 'x'.repeat(10_000) });
+    expect((await api.call('POST /ui/actions/fine', { auth, body: long })).status).toBe(413);
+    const unknown = await api.call('POST /ui/actions/nope', { auth, body: form({ token }) });
+    expect([unknown.status, unknown.body.includes('There is no such action.')]).toEqual([409, true]);
+  });
+
+  test('the page takes nothing from elsewhere and is in no frame', async () => {
+    const api = await start();
+    const { headers } = await api.call('GET /ui', { auth });
+    expect(headers['content-security-policy']).toMatch(
+      /^default-src 'none'; style-src 'sha256-[\w+/=]{44}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'$/,
+    );
+    expect(headers).toMatchObject({ 'x-frame-options': 'DENY', 'cache-control': 'no-store' });
+  });
+});
+
 describe('uploads', () => {
   test('are checked before they replace the file', async () => {
     const api = await start();

@@ -88,7 +88,7 @@ export const OPERATOR_BOUNDS: readonly Bound[] = [
   },
   {
     edge: 'lines of the FIFO',
-    bound: '1,000 at once, 2,000 a second',
+    bound: '1,000 at once, 2,000 a second, where 512 bytes count as one more',
     setting: null,
     atBound: 'they wait in the FIFO, and so do its writers',
     metric: 'orderflow_operator_events_total{source="pipe"}',

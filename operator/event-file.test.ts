@@ -1,15 +1,18 @@
-import { appendFile, chmod, mkdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type EventFile, openEventFile } from './event-file.ts';
 import { EventLog } from './event-log.ts';
 import { temporaryDirectory } from './testing/api.ts';
 
 const now = () => Date.now() * 1000;
 
-async function openLog(path: string, { maxEntries = 1000, bootId = 'boot 1' } = {}) {
+async function openLog(path: string, { maxEntries = 1000, bootId = 'boot 1', retryMs = 60_000 } = {}) {
   const errors: string[] = [];
-  const file = await openEventFile({ path, bootId }, { onError: (error) => errors.push(error.message) });
+  const file = await openEventFile(
+    { path, bootId, retryMs },
+    { onError: (error) => errors.push(error.message) },
+  );
   onTestFinished(() => file.close());
   return { file, errors, log: new EventLog({ maxEntries }, { now, file }) };
 }
@@ -154,16 +157,22 @@ describe('a disk that refuses', () => {
     const path = join(directory, 'sub', 'events');
     const { log, file, errors } = await openLog(path);
     await log.add('one', 'http');
+    await log.add('two', 'http');
     expect(errors).toHaveLength(1);
     expect(errors[0]).toContain('ENOENT');
-    expect(messages(log)).toEqual(['one']);
+    expect(messages(log)).toEqual(['one', 'two']);
     await mkdir(join(directory, 'sub'));
-    await log.add('two', 'http');
-    expect(messages((await openLog(path)).file)).toEqual(['one', 'two']);
-    await rm(join(directory, 'sub'), { recursive: true });
-    await mkdir(join(directory, 'sub'));
-    await log.add('three', 'http');
     await file.close();
+    expect(messages((await openLog(path)).file)).toEqual(['one', 'two']);
+  });
+
+  test('is tried again by itself', async () => {
+    const directory = await temporaryDirectory();
+    const path = join(directory, 'sub', 'events');
+    const { log } = await openLog(path, { retryMs: 50 });
+    await log.add('one', 'http');
+    await mkdir(join(directory, 'sub'));
+    await vi.waitFor(async () => expect(messages((await openLog(path)).file)).toEqual(['one']), 15_000);
   });
 
   test('what is no file stops the start', async () => {

@@ -15,9 +15,12 @@ export interface EventFileOptions {
   readonly path: string;
   /** Identifies this start of the machine; Linux: /proc/sys/kernel/random/boot_id. */
   readonly bootId: string;
+  /** From a write that failed to the next; 5 s unless set. */
+  readonly retryMs?: number | undefined;
 }
 
 export interface EventFileModules {
+  /** Called once until a write has succeeded. */
   readonly onError: (error: Error) => void;
 }
 
@@ -49,6 +52,7 @@ export class EventFile {
   #writing: Promise<void> | null = null;
   #next: Promise<void> | null = null;
   #retry: NodeJS.Timeout | null = null;
+  #failing = false;
   #closed = false;
 
   /** Use `openEventFile`. */
@@ -82,14 +86,16 @@ export class EventFile {
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#retry = null;
     while (this.#writing !== null) await (this.#next ?? this.#writing);
     if (this.#pendingBytes > 0 || (this.#anew && this.#events > 0)) await this.#write();
     await this.#handle?.close();
     this.#handle = null;
   }
 
-  /** One write at a time; what comes meanwhile shares the next. */
+  /** One write at a time; what comes meanwhile shares the next. After a failure there is a pause. */
   #flush(): Promise<void> {
+    if (this.#retry !== null) return Promise.resolve();
     if (this.#writing === null) {
       this.#writing = this.#write().finally(() => {
         this.#writing = null;
@@ -107,9 +113,11 @@ export class EventFile {
     try {
       if (this.#anew || this.#bytes + this.#pendingBytes > this.#limit) await this.#writeAll();
       else await this.#writePending();
+      this.#failing = false;
     } catch (error) {
       this.#startAnew();
-      this.#modules.onError(error instanceof Error ? error : new Error(String(error)));
+      if (!this.#failing) this.#modules.onError(error instanceof Error ? error : new Error(String(error)));
+      this.#failing = true;
       this.#retryLater();
     }
   }
@@ -157,7 +165,7 @@ export class EventFile {
     this.#retry = setTimeout(() => {
       this.#retry = null;
       void this.#flush();
-    }, RETRY_MS).unref();
+    }, this.#options.retryMs ?? RETRY_MS).unref();
   }
 }
 

@@ -35,6 +35,8 @@ export interface EventPipe {
 /** A flood of lines waits in the FIFO, and so do its writers, but nobody else. */
 const LINES_PER_SECOND = 2000;
 const BURST_LINES = 1000;
+/** So many bytes count as a line: a megabyte a second. */
+const LINE_BYTES = 512;
 const REOPEN_MS = 1000;
 const MKFIFO_TIMEOUT_MS = 5000;
 
@@ -107,7 +109,7 @@ class Reader implements EventPipe {
       : null;
     const now = performance.now();
     const earned = ((now - this.#creditAt) / 1000) * LINES_PER_SECOND;
-    this.#credit = Math.min(BURST_LINES, this.#credit + earned) - lines;
+    this.#credit = Math.min(BURST_LINES, this.#credit + earned) - lines - piece.length / LINE_BYTES;
     this.#creditAt = now;
     if (this.#credit >= 0) return;
     socket.pause();

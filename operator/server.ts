@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { BodyReader } from '../ingress/body-reader.ts';
 import { getRequestListener } from '../ingress/hono-node.ts';
-import { listenHttp } from '../ingress/http-server.ts';
+import { listenHttp, type UncleanAnswers } from '../ingress/http-server.ts';
 import type { ListenAddress } from '../ingress/listeners.ts';
 import { createClock } from '../pipeline/clock.ts';
 import { MAX_PASSWORD_BYTES, openAccess } from './access.ts';
@@ -207,14 +207,16 @@ async function compose(
 }
 
 /** As the deployed program answers. */
-const UNCLEAN = {
-  badRequest: rawAnswer('400 Bad Request', '400 Bad Request'),
-  headTooBig: rawAnswer('431 Request Header Fields Too Large', '431 Request Header Fields Too Large'),
+const UNCLEAN: UncleanAnswers = {
+  http(code) {
+    if (code === 'HPE_HEADER_OVERFLOW') return rawAnswer('431 Request Header Fields Too Large');
+    return rawAnswer(code === 'ERR_HTTP_REQUEST_TIMEOUT' ? '408 Request Timeout' : '400 Bad Request');
+  },
   plainHttp: 'HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n',
 };
 
-function rawAnswer(status: string, body: string): string {
-  return `HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+function rawAnswer(status: string): string {
+  return `HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: ${status.length}\r\n\r\n${status}`;
 }
 
 /** 0 means none. */
