@@ -6,20 +6,26 @@ import type { Logger } from 'pino';
 import type { OperatorMetrics } from './metrics/operator-metrics.ts';
 import type { OperatorReports } from './operator/server.ts';
 
+const SELDOM_MS = 60_000;
+
 export function operatorReports(log: Logger, metrics: OperatorMetrics): OperatorReports {
+  const loginRefused = seldom((result, more) =>
+    log.warn({ event: 'login', result, more }, 'a login was refused'),
+  );
+  const passwordRefused = seldom((result, more) =>
+    log.warn({ event: 'password', result, more }, 'the password was not changed'),
+  );
   return {
     answered: (status) => metrics.answered(status),
     login(result) {
       metrics.login(result);
-      if (result === 'throttled' || result === 'busy') {
-        log.warn({ event: 'login', result }, 'a login was not looked at');
-      }
+      if (result === 'wrong' || result === 'throttled' || result === 'busy') loginRefused(result);
     },
     passwordChanged(result, error) {
       metrics.passwordChanged(result);
-      const fields = { event: 'password', result, reason: error?.message };
-      if (result === 'changed') log.info(fields, 'the password has been changed');
-      else log.warn(fields, 'the password has not been changed');
+      if (result === 'changed') log.info({ event: 'password' }, 'the password was changed');
+      else if (error === null) passwordRefused(result);
+      else log.error({ event: 'password', reason: error.message }, 'the password could not be stored');
     },
     event: (source) => metrics.event(source),
     eventFileFailed(error) {
@@ -49,5 +55,25 @@ export function operatorReports(log: Logger, metrics: OperatorMetrics): Operator
       log.info({ event: 'made', what: 'certificate', path }, 'made a new certificate'),
     connectionEvicted: () => metrics.connectionEvicted(),
     fault: (error) => log.error({ event: 'fault', reason: error.stack }, 'a defect of the operator API'),
+  };
+}
+
+/**
+ * Whoever calls the API can cause these lines, with no credentials: one a minute is written.
+ *
+ * @param write gets what came first, and how many were not written since the last line
+ */
+function seldom(write: (result: string, more: number) => void): (result: string) => void {
+  let next = Number.NEGATIVE_INFINITY;
+  let unwritten = 0;
+  return (result) => {
+    const now = performance.now();
+    if (now < next) {
+      unwritten += 1;
+      return;
+    }
+    write(result, unwritten);
+    next = now + SELDOM_MS;
+    unwritten = 0;
   };
 }

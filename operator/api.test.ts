@@ -1,4 +1,5 @@
 /** The API over real TLS, with the defaults that differ from the deployed program, and with unclean input. */
+import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { open, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import http2 from 'node:http2';
@@ -322,6 +323,22 @@ test('HTTP/2 is offered, and the same rules hold', async () => {
   expect(await get({ ':path': '/livez', authorization, origin: api.url })).toBe(200);
   expect(await get({ ':path': '/livez', authorization, origin: 'https://evil.example' })).toBe(403);
   expect(await get({ ':path': '/livez', ':method': 'HEAD', authorization })).toBe(405);
+});
+
+test('over HTTP/2, too, failed logins are counted by address', async () => {
+  const api = await start(`${WITH_HASH}failed_logins_per_minute = 1`);
+  const ca = await readFile(join(api.directory, 'cert.pem'), 'utf8');
+  const get = async (from: string, credentials: string): Promise<number> => {
+    const session = http2.connect(api.url, { ca, localAddress: from } as http2.SecureClientSessionOptions);
+    const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`;
+    const stream = session.request({ ':path': '/livez', authorization });
+    const [headers] = (await once(stream, 'response')) as [http2.IncomingHttpHeaders];
+    session.destroy();
+    return Number(headers[':status']);
+  };
+  expect(await get('127.0.0.7', 'admin:wrong')).toBe(401);
+  expect(await get('127.0.0.7', auth)).toBe(429);
+  expect(await get('127.0.0.8', auth)).toBe(200);
 });
 
 test('a CPU profile can be taken where it is allowed', async () => {

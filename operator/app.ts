@@ -85,7 +85,8 @@ async function refusal(
       if (method === 'GET' && wantsPage) return undefined;
       return answers.error(403, 'there is no password yet: POST it to /api/v1/set-basic-auth');
     }
-    case 'unauthorized':
+    case 'none given':
+    case 'wrong':
       return answers.unauthorized();
     case 'throttled':
       return answers.error(429, 'Authorization: too many failed logins', {

@@ -136,7 +136,10 @@ async function openFifo({ path, mode }: EventPipeOptions): Promise<number> {
   try {
     await promisify(execFile)('mkfifo', ['-m', mode.toString(8), '--', path], { timeout: MKFIFO_TIMEOUT_MS });
   } catch (error) {
-    throw new Error(`there is no FIFO ${path}, and it could not be made`, { cause: error });
+    const { stderr, message } = error as Error & { stderr?: string };
+    throw new Error(`there is no FIFO ${path}, and it could not be made: ${(stderr || message).trim()}`, {
+      cause: error,
+    });
   }
   return openExisting(path);
 }

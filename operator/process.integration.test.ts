@@ -190,7 +190,7 @@ test('nothing secret is in the log or the metrics, at debug level', async () => 
   for (const secret of secrets) expect(seen).not.toContain(secret);
   expect(metrics).toContain('orderflow_operator_password_changes_total{result="changed"} 1');
   expect(metrics).toContain('orderflow_operator_action_seconds_count{name="talks",result="failed"} 1');
-  expect(seen).toContain('the password has been changed');
+  expect(seen).toContain('the password was changed');
 });
 
 describe('killed in mid-write', () => {
