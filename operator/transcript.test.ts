@@ -25,6 +25,7 @@ http_write_timeout_ms = 0
 unknown_keys = "ignore"
 some_key_of_later_versions = 1
 pipe_file = "DIR/pipe"
+pipe_fragment_ms = 60_000
 log_max_entries = 12
 `;
 const TABLES = `
