@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readConfig } from './config.ts';
 import { configRows } from './config-settings.ts';
@@ -152,4 +154,27 @@ describe('what is wrong is named', () => {
 test('unknown keys can be ignored', () => {
   const text = LEAST.replace('[general]', 'x = 1\n[general]\nunknown_keys = "ignore"\ny = 2');
   expect(readConfig(`${text}[z]\n`).general.unknown_keys).toBe('ignore');
+});
+
+describe('the examples of the README', () => {
+  const readme = readFileSync(join(import.meta.dirname, 'README.md'), 'utf8');
+
+  test('the first', () => {
+    const example = /```toml\n(.*?)```/s.exec(readme)?.[1] ?? '';
+    const { general, actions, uploads } = readConfig(
+      example.replace(/"\$argon2id[^"]*"/, `"${'a'.repeat(64)}"`),
+    );
+    expect(general.boot_steps).toHaveLength(4);
+    expect([...actions.keys(), ...uploads.keys()]).toEqual([
+      'rbuilder_restart',
+      'reboot',
+      'rbuilder_blocklist',
+    ]);
+  });
+
+  test('as deployed', () => {
+    const example = readme.slice(readme.indexOf('## As deployed')).match(/^ {4}.*$/gm) ?? [];
+    const { general } = readConfig(example.join('\n'));
+    expect(general).toMatchObject({ without_password: 'open', shell_actions: true, tls_enabled: false });
+  });
 });
