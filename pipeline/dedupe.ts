@@ -3,6 +3,9 @@
  * v2's size (1,048,576 keys for 60 s, protocol section 5); one key is 32 bytes as hex text and covers
  * the whole canonical form and the signer. Bounded by count and by age, without timers: keys leave in
  * the order they came when newer ones arrive.
+ *
+ * The order of arrival is kept beside the map: going through the map for its oldest key passes all slots whose keys
+ * have left since it last grew, which at 2,000 orders/s for 60 s took 100 µs per order.
  */
 
 /**
@@ -15,13 +18,15 @@ export type ArchiveState = 'none' | 'pending' | 'durable';
 
 /** What the window remembers of one order. `W` waits for the outcome of a pending append. */
 export class SeenOrder<W> {
+  readonly key: string;
   readonly receivedAtUs: number;
   archive: ArchiveState = 'none';
   /** False for an order of an earlier run: the archive holds it, but nobody knows whether builder and peers got it. */
   forwarded = true;
   waiters: W[] | null = null;
 
-  constructor(receivedAtUs: number) {
+  constructor(key: string, receivedAtUs: number) {
+    this.key = key;
     this.receivedAtUs = receivedAtUs;
   }
 }
@@ -36,6 +41,9 @@ export interface DedupeOptions {
 export class DedupeWindow<W> {
   readonly #options: DedupeOptions;
   readonly #seen = new Map<string, SeenOrder<W>>();
+  /** In order of arrival from #oldest on; what has expired and come again is in it twice. */
+  #arrivals: SeenOrder<W>[] = [];
+  #oldest = 0;
 
   constructor(options: DedupeOptions) {
     this.#options = options;
@@ -56,18 +64,22 @@ export class DedupeWindow<W> {
   /** Takes an order into the window. The caller has looked it up before. */
   add(key: string, receivedAtUs: number): SeenOrder<W> {
     this.#evict(receivedAtUs);
-    const seen = new SeenOrder<W>(receivedAtUs);
-    // An expired entry of the same key would keep its old place in the map's order.
-    this.#seen.delete(key);
+    const seen = new SeenOrder<W>(key, receivedAtUs);
     this.#seen.set(key, seen);
+    this.#arrivals.push(seen);
     return seen;
   }
 
   #evict(nowUs: number): void {
-    for (const [key, seen] of this.#seen) {
+    for (let seen = this.#arrivals[this.#oldest]; seen !== undefined; seen = this.#arrivals[this.#oldest]) {
       const expired = nowUs - seen.receivedAtUs > this.#options.windowUs;
-      if (!expired && this.#seen.size < this.#options.maxKeys) return;
-      this.#seen.delete(key);
+      if (!expired && this.#seen.size < this.#options.maxKeys) break;
+      if (this.#seen.get(seen.key) === seen) this.#seen.delete(seen.key);
+      this.#oldest += 1;
+    }
+    if (this.#oldest > 1024 && this.#oldest > this.#arrivals.length / 2) {
+      this.#arrivals = this.#arrivals.slice(this.#oldest);
+      this.#oldest = 0;
     }
   }
 }
