@@ -8,7 +8,7 @@ import { type BarsChart, type Chart, formatNumber, type LinesChart, type Stacked
 const WIDTH = 760;
 const COLOURS = 10;
 /** Room around the plot of a line chart. */
-const PLOT = { left: 66, right: 30, top: 12, bottom: 46, height: 300 };
+const PLOT = { left: 84, right: 30, top: 12, bottom: 46, height: 300 };
 const BAR = { label: 250, value: 90, height: 20, gap: 8, part: 26 };
 /** About the width of a letter of the label's font. */
 const LETTER = 6.4;
@@ -186,7 +186,6 @@ function barLabel(name: string, middle: number): string {
 }
 
 function legend(names: readonly string[]): string {
-  if (names.length < 2) return '';
   const items = names.map(
     (name, index) =>
       `<span><i style="background:var(--c${index % COLOURS})${index >= COLOURS ? ';opacity:.45' : ''}"></i>${escapeText(name)}</span>`,

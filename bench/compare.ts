@@ -11,7 +11,7 @@ import { type Figure, formatNumber, type Table } from './section.ts';
 import { leastP, median, rankTest, ratioInterval } from './statistics.ts';
 
 /** Least p at which a difference is called one. */
-export const SIGNIFICANCE = 0.01;
+const SIGNIFICANCE = 0.01;
 /** Yardsticks further apart than this are not one machine in one state. */
 const SAME_MACHINE = 0.1;
 

@@ -38,9 +38,10 @@ export interface LoadConnection {
 }
 
 /** What a refusal of an order that was under way on a connection that ended says. */
-export const CONNECTION_LOST = 'connection lost';
+const CONNECTION_LOST = 'connection lost';
 
 const RESULT = Buffer.from('"result"');
+const ID = /"id":[^,}]*,/;
 const REOPEN_DELAY_MS = 50;
 const REFUSAL_BYTES = 200;
 
@@ -56,9 +57,10 @@ export function prepareOrder(host: string, body: Buffer, signature: string): Pre
   return { message, body: message.subarray(message.length - body.length), signature };
 }
 
+/** Without the request's id, so that refusals for the same reason have the same text. */
 function refusalOf(status: string, body: Buffer): string | null {
   if (status === '200' && body.includes(RESULT)) return null;
-  return `${status} ${body.toString('utf8', 0, REFUSAL_BYTES)}`;
+  return `${status} ${body.toString('utf8', 0, REFUSAL_BYTES).replace(ID, '')}`;
 }
 
 class Http1Connection implements LoadConnection {

@@ -1,7 +1,16 @@
 /** Runs of `load` as a section of the report: tables, CDFs, CPU, memory, scaling. Medians over the repeats. */
 import type { LatencyFigures } from './latency.ts';
 import { faultsOf, type RunFigures } from './run-figures.ts';
-import type { Cell, Chart, Figure, Point, Section, StackedChart, Table } from './section.ts';
+import {
+  type Cell,
+  type Chart,
+  type Figure,
+  type Point,
+  runsInWords,
+  type Section,
+  type StackedChart,
+  type Table,
+} from './section.ts';
 import { median } from './statistics.ts';
 import type { ForeignNodeOptions, Transport } from './subject.ts';
 
@@ -57,8 +66,8 @@ export function loadSections(result: LoadResult): Section[] {
     id: 'load',
     title,
     text: [
-      `${plan.repeats} runs of each case, each with a fresh node, in turns; the figures are medians over the runs. Warmed up with ${plan.warmUp} orders over ${plan.connections} connections. Orders are bundles with really signed transactions, made before the timed part. Validation, archive and metrics are on.`,
-      `Closed loop: ${plan.closed.orders} orders of ${Math.round(meanBytes.closed)} bytes on average as fast as the connections take them. Open loop: ${rate} orders/s for ${seconds} s, ${Math.round(meanBytes.open)} bytes on average${plan.open.bodyBytes === 'field' ? ' with the sizes seen in the field' : ''}; latencies count from when an order was due, whether it could be sent then or not.`,
+      `${runsInWords(plan.repeats)} of each case, each with a fresh node, in turns. Warmed up with ${plan.warmUp} orders over ${plan.connections} connections. Orders are bundles with really signed transactions, made before the timed part. Validation, archive and metrics are on.`,
+      `Closed loop: ${plan.closed.orders} orders of ${Math.round(meanBytes.closed)} bytes on average as fast as the connections take them. Open loop: ${rate} orders/s for ${seconds} s, ${Math.round(meanBytes.open)} bytes on average${plan.open.bodyBytes === 'field' ? ' with the sizes seen in the field' : ''}; latencies count from when an order was due, whether it could be sent then or not; "sent late" is how long it waited for a free connection, or for the generator itself.`,
     ],
     charts: [...cdfs(runs), ...scaling(runs), memoryChart(runs)],
     tables: [
@@ -114,7 +123,7 @@ function faultsOfCase({ case: one, closed, open }: CaseRuns): string[] {
 }
 
 /** @returns the median of what the runs have; null when none has it. */
-export function medianOf(
+function medianOf(
   runs: readonly RunFigures[],
   pick: (run: RunFigures) => number | null | undefined,
 ): number | null {
@@ -166,12 +175,14 @@ function openTable(runs: readonly CaseRuns[], rate: number): Table {
       'case',
       ...QUANTILE_HEADINGS.map((heading) => `builder ${heading}`),
       ...QUANTILE_HEADINGS.map((heading) => `answer ${heading}`),
+      'sent late p99',
       'CPU µs/order',
     ],
     rows: runs.map(({ case: one, open }) => [
       caseTitle(one),
       ...quantileCells(open, (run) => run.toBuilder),
       ...quantileCells(open, (run) => run.toAnswer),
+      medianOf(open, (run) => run.dueToSent.p99),
       medianOf(open, (run) => run.cpuUsPerOrder.node),
     ]),
   };

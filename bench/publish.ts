@@ -7,7 +7,7 @@ import { type Report, surroundingsLine } from './report.ts';
 import { renderSections } from './text.ts';
 
 /** Where reports go. */
-export const RESULTS = join(import.meta.dirname, 'results');
+const RESULTS = join(import.meta.dirname, 'results');
 
 /**
  * Prints a report and writes it as NAME.json and NAME.html.

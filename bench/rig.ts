@@ -148,7 +148,7 @@ export async function startRig(lab: Lab, options: RigOptions): Promise<Rig> {
     subject =
       options.foreign === undefined
         ? await startOwnNode(around, { ...options, directory, guard: lab.guard })
-        : await attachForeignNode(around, options.foreign);
+        : await attachForeignNode(around, options.foreign, lab.guard);
     await load.call('connect', subject.target, {
       connections: options.connections,
       inFlight: options.inFlight,

@@ -24,6 +24,8 @@ export interface RunFigures {
   readonly toBuilder: LatencyFigures;
   readonly toAnswer: LatencyFigures;
   readonly toPeers: readonly LatencyFigures[];
+  /** From when an order was due to its sending: no connection was free, or the generator itself was late. */
+  readonly dueToSent: LatencyFigures;
   /** From when an order was sent to its success. */
   readonly sentToAnswer: LatencyFigures;
   /** Orders with a success that the builder, or a peer (each counted), never got: must be 0. */
@@ -99,6 +101,7 @@ export function figuresOf({ result, received, before, after, loops, memory }: Ru
     toBuilder: latencyFigures(dueUs, builder),
     toAnswer,
     toPeers: peers.map((times) => latencyFigures(dueUs, times)),
+    dueToSent: latencyFigures(dueUs, sentUs),
     sentToAnswer: latencyFigures(sentUs, answeredUs),
     lostToBuilder: lostOf(answeredUs, builder),
     lostToPeers: peers.map((times) => lostOf(answeredUs, times)),

@@ -6,7 +6,7 @@ const OPTIONS = { start: 1_000, most: 20_000, factor: 1.5, precision: 0.05 };
 
 test('finds the limit within the precision, whatever it is', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.integer({ min: 1_000, max: 19_999 }), async (limit) => {
+    fc.asyncProperty(fc.integer({ min: 100, max: 19_999 }), async (limit) => {
       const { held, failed } = await searchLimit(OPTIONS, async (rate) => rate <= limit);
       expect(held).toBeLessThanOrEqual(limit);
       expect(failed).toBeGreaterThan(limit);
@@ -29,5 +29,7 @@ test('one bad try is not the end, two are', async () => {
 
 test('never above the highest rate; nothing held is 0', async () => {
   expect(await searchLimit(OPTIONS, async () => true)).toEqual({ held: 20_000, failed: null });
-  expect(await searchLimit(OPTIONS, async () => false)).toEqual({ held: 0, failed: 1_000 });
+  const nothing = await searchLimit(OPTIONS, async () => false);
+  expect(nothing.held).toBe(0);
+  expect(nothing.failed).toBeLessThan(1_000 / 32);
 });

@@ -1,6 +1,7 @@
 /**
- * Looks for the rate at which a latency passes a bound: goes up by a factor until it does, then halves the gap. One
- * bad second of a shared machine must not end the search, so a rate that passes the bound is tried a second time.
+ * Looks for the rate at which a latency passes a bound: goes up by a factor until it does (or down, when the first rate
+ * does), then halves the gap. One bad second of a shared machine must not end the search, so a rate that passes the bound
+ * is tried a second time.
  */
 
 export interface LimitOptions {
@@ -15,10 +16,13 @@ export interface LimitOptions {
 }
 
 export interface LimitResult {
-  /** Highest rate that held, 0 when the first did not; and the lowest that did not, null when all held. */
+  /** Highest rate that held, 0 when none did; and the lowest that did not, null when all held. */
   readonly held: number;
   readonly failed: number | null;
 }
+
+/** A node that does not hold this part of the first rate holds none. */
+const LEAST_PART = 1 / 32;
 
 /** @param holds tries a rate and tells whether it stayed within the bound */
 export async function searchLimit(
@@ -36,6 +40,11 @@ export async function searchLimit(
     if (!(await tried(rate))) failed = rate;
     else if (rate >= options.most) return { held: rate, failed: null };
     else held = rate;
+  }
+  for (let rate = failed; held === 0 && rate >= options.start * LEAST_PART; ) {
+    rate = Math.round(rate / options.factor ** 2);
+    if (await tried(rate)) held = rate;
+    else failed = rate;
   }
   while (held > 0 && failed - held > failed * options.precision) {
     const middle: number = Math.round((held + failed) / 2);

@@ -76,14 +76,18 @@ export interface Section {
   readonly faults: readonly string[];
 }
 
-/** A number for people: four significant digits at most, thousands grouped. */
+/** A number for people: about three significant digits, thousands grouped. */
 export function formatNumber(value: number): string {
   const size = Math.abs(value);
-  if (size >= 1000) return Math.round(value).toLocaleString('en-US');
+  if (size >= 1000 || Number.isInteger(value)) return Math.round(value).toLocaleString('en-US');
   if (size >= 100) return value.toFixed(0);
   if (size >= 10) return value.toFixed(1);
-  if (size === 0) return '0';
   return size >= 0.01 ? value.toFixed(2) : value.toPrecision(1);
+}
+
+/** How often something was measured, as the beginning of a sentence. */
+export function runsInWords(runs: number): string {
+  return runs === 1 ? 'One run' : `Medians of ${runs} runs`;
 }
 
 export function formatCell(cell: Cell): string {

@@ -55,6 +55,7 @@ export interface ForeignNodeOptions {
   readonly pid?: number;
   /** A shell command that starts it, with the printed environment set. */
   readonly startCommand?: string;
+  /** Tells the person who waits. */
   readonly say: (text: string) => void;
 }
 
@@ -130,7 +131,7 @@ async function peersConnected(metricsAddress: string, count: number): Promise<vo
 }
 
 /** Environment of any node of the network, in the names that all of them know (protocol section 1). */
-export function environmentFor(url: string, around: Surroundings): Record<string, string> {
+function environmentFor(url: string, around: Surroundings): Record<string, string> {
   const { hostname, port, protocol } = new URL(url);
   return {
     USER_LISTEN_ADDR: `${hostname}:${port === '' ? (protocol === 'https:' ? '443' : '80') : port}`,
@@ -148,7 +149,11 @@ export function environmentFor(url: string, around: Surroundings): Record<string
  * Prints what a node must be configured with, starts it if told how, and waits until its user API answers.
  * @throws when it does not within five minutes, or ends before
  */
-export async function attachForeignNode(around: Surroundings, options: ForeignNodeOptions): Promise<Subject> {
+export async function attachForeignNode(
+  around: Surroundings,
+  options: ForeignNodeOptions,
+  guard: ChildGuard,
+): Promise<Subject> {
   const { url, say } = options;
   const env = environmentFor(url, around);
   const certificate =
@@ -158,7 +163,7 @@ export async function attachForeignNode(around: Surroundings, options: ForeignNo
     throw new Error('--target with https needs --target-cert FILE');
   say(`\nenvironment of the node at ${url}, with ${around.peers} peers that the hub lists:`);
   for (const [name, value] of Object.entries(env)) say(`  ${name}=${value}`);
-  const started = options.startCommand === undefined ? null : startCommand(options.startCommand, env);
+  const started = options.startCommand === undefined ? null : startCommand(options.startCommand, env, guard);
   if (started === null) say(`start it now; the bench waits ${FOREIGN_TIMEOUT_MS / 1000} s for ${url}/livez`);
   try {
     await answers(url, certificate, () => started?.ended ?? null);
@@ -193,15 +198,18 @@ interface Started {
  * `exec` in front, so that the process is the node and not a shell. Of the bench's own environment it gets PATH and
  * HOME: a setting that happens to be there must not change what is measured.
  */
-function startCommand(command: string, env: Readonly<Record<string, string>>): Started {
+function startCommand(command: string, env: Readonly<Record<string, string>>, guard: ChildGuard): Started {
   const { PATH = '', HOME = '' } = process.env;
   const child = spawn('/bin/sh', ['-c', `exec ${command}`], {
     env: { PATH, HOME, ...env },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
+  const { pid } = child;
+  if (pid !== undefined) guard.add(pid);
   let ended: string | null = null;
   const closed = new Promise<void>((resolve) => {
     const over = (reason: string) => {
+      if (pid !== undefined) guard.remove(pid);
       ended = reason;
       resolve();
     };
@@ -209,7 +217,7 @@ function startCommand(command: string, env: Readonly<Record<string, string>>): S
     child.once('exit', (code, signal) => over(`ended with ${code ?? signal}`));
   });
   return {
-    pid: child.pid ?? null,
+    pid: pid ?? null,
     get ended() {
       return ended;
     },

@@ -15,7 +15,7 @@ import {
 import type { LatencyFigures } from '../latency.ts';
 import { type BurstFigures, startRig } from '../rig.ts';
 import { faultsOf } from '../run-figures.ts';
-import type { Cell, Section } from '../section.ts';
+import { type Cell, runsInWords, type Section } from '../section.ts';
 import { median } from '../statistics.ts';
 import type { Transport } from '../subject.ts';
 
@@ -135,7 +135,7 @@ function burstSection(plan: BurstPlan, results: readonly Result[]): Section {
     id: 'burst',
     title: `${plan.connections} new connections at once`,
     text: [
-      `${plan.connections} clients connect at the same moment and send ${plan.each} orders each, one when the one before is answered; the first counts from the moment of the burst, before anything is connected. Beside them ${STEADY_CONNECTIONS} connections of another process, which were there before, send ${plan.steadyRate} orders/s. Medians of ${plan.repeats} runs, each with a fresh node.`,
+      `${plan.connections} clients connect at the same moment and send ${plan.each} orders each, one when the one before is answered; the first counts from the moment of the burst, before anything is connected. Beside them ${STEADY_CONNECTIONS} connections of another process, which were there before, send ${plan.steadyRate} orders/s. ${runsInWords(plan.repeats)}, each with a fresh node.`,
     ],
     charts: [
       {

@@ -26,7 +26,6 @@ import { figuresOfReport, surroundings } from '../report.ts';
 import { type Rig, startRig } from '../rig.ts';
 import type { Section } from '../section.ts';
 import type { ForeignNodeOptions, Transport } from '../subject.ts';
-import { renderTable } from '../text.ts';
 import { measureYardstick, slowness } from '../yardstick.ts';
 
 export const name = 'load';
@@ -130,10 +129,11 @@ export async function run(args: readonly string[]): Promise<number> {
     charts: [],
     tables: [comparisonTable(rows)],
     figures: [],
-    faults: [],
+    faults: a.sections.flatMap(({ faults }) => faults.map((fault) => `A: ${fault}`)),
   };
-  process.stdout.write(`\n${section.text.join('\n')}\n${renderTable(comparisonTable(rows)).join('\n')}\n`);
-  return publishTo({ ...around, sections: [section, ...b.sections] }, values.out);
+  const code = await publishTo({ ...around, sections: [section, ...b.sections] }, values.out);
+  process.stdout.write(`\n${section.text.join('\n')}\n`);
+  return code;
 }
 
 /** The numbers of shards that the node can be told to have; none where it has no such setting. */
@@ -184,7 +184,9 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
   );
   for (let repeat = 1; repeat <= plan.repeats; repeat++) {
     for (const [index, one] of plan.cases.entries()) {
-      for (const [which, bench] of benches.entries()) {
+      // Who comes first changes, so that being second is nobody's advantage.
+      const turns = [...benches.entries()];
+      for (const [which, bench] of repeat % 2 === 0 ? turns.toReversed() : turns) {
         const into = results[which]?.[index];
         if (into === undefined) continue;
         bench.say(

@@ -5,7 +5,7 @@ import { COMMON_HELP, COMMON_OPTIONS, optionsOf, positive, publishTo, say, whole
 import type { MicroResult } from '../micro/case.ts';
 import type { MicroCalls } from '../micro-child.ts';
 import { surroundings } from '../report.ts';
-import type { Section } from '../section.ts';
+import { runsInWords, type Section } from '../section.ts';
 import { median } from '../statistics.ts';
 
 export const name = 'micro';
@@ -80,7 +80,7 @@ export function microSection(passes: readonly (readonly MicroResult[])[]): Secti
     id: 'micro',
     title: 'Each stage alone',
     text: [
-      `Inputs are seeded and made before the timed part. The first bar of a stage is what the node does, the others are what was rejected. Medians of ${passes.length} passes, each in a fresh process. Time is CPU time, V8's helper threads included, except for the archive, which waits for a disk. Bytes are what is allocated on V8's heap and in buffers, give or take some dozens.`,
+      `Inputs are seeded and made before the timed part. The first bar of a stage is what the node does, the others are what was rejected. ${runsInWords(passes.length)}, each in a fresh process. Time is CPU time, V8's helper threads included, except for the archive, which waits for a disk. Bytes are what is allocated on V8's heap and in buffers, give or take some dozens.`,
     ],
     charts: [
       {
