@@ -88,7 +88,9 @@ test('every part runs, loses nothing, and becomes a page and a file that compare
   const directory = await folder();
   const report = { ...surroundings('bench test'), sections };
   const base = join(directory, 'a');
-  expect(await publish(report, { directory, name: 'a' })).toBe(0);
+  const printed: string[] = [];
+  expect(await publish(report, { directory, name: 'a', print: (text) => printed.push(text) })).toBe(0);
+  expect(printed.join('')).toContain('ONE NODE UNDER LOAD');
   expect(await readReport(`${base}.json`)).toEqual(JSON.parse(JSON.stringify(report)));
   expect(await readFile(`${base}.html`, 'utf8')).not.toMatch(/NaN|undefined|Infinity/);
   const compared = await promisify(execFile)(process.execPath, [

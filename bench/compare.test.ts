@@ -42,8 +42,13 @@ test('what does not overlap in five runs is outside the noise, in the direction 
 
 test('one overlap in five runs, and three runs, are not enough', () => {
   const rows = compareFigures(
-    [figure('overlaps', LOW), figure('three', LOW.slice(0, 3)), figure('gone', LOW)],
-    [figure('overlaps', [1.35, 2, 2, 2, 2]), figure('three', HIGH.slice(0, 3)), figure('new', HIGH)],
+    [figure('overlaps', LOW), figure('three', LOW.slice(0, 3)), figure('gone', LOW), figure('empty', [])],
+    [
+      figure('overlaps', [1.35, 2, 2, 2, 2]),
+      figure('three', HIGH.slice(0, 3)),
+      figure('new', HIGH),
+      figure('empty', LOW),
+    ],
   );
   expect(rows.map(({ name, verdict }) => [name, verdict])).toEqual([
     ['overlaps', 'within the noise'],
@@ -58,12 +63,12 @@ test('says in words what changed, by how much, and what is in the way', () => {
   );
   const lines = comparisonText(
     report(),
-    report({ nodeVersion: 'v27', yardstick: { verify: 50 }, command: 'other' }),
+    report({ nodeVersion: 'v27', yardstick: { verify: 50 }, command: 'npm run bench --quick --out /tmp/b' }),
     rows,
   );
   expect(lines).toEqual([
     'CAREFUL: different Node: v26 and v27',
-    'CAREFUL: different command: npm run bench and other',
+    'CAREFUL: different command: npm run bench and npm run bench --quick',
     'CAREFUL: the machine was not equally fast: verify 36.00 and 50.00 µs',
     expect.stringMatching(
       /^WORSE: p99: 1\.20 → 2\.20 ms \(\+83 %, 95 % of resamples \+\d+ % to \+\d+ %\), p = 0\.0079$/,
@@ -73,7 +78,8 @@ test('says in words what changed, by how much, and what is in the way', () => {
     'Of as many figures, fewer than one would look changed by chance.',
   ]);
   expect(comparisonTable(rows).rows).toHaveLength(3);
-  expect(comparisonText(report(), report(), [])).toEqual(['The two reports have no figure in common.']);
+  const elsewhere = report({ command: 'npm run bench --out=/tmp/c' });
+  expect(comparisonText(report(), elsewhere, [])).toEqual(['The two reports have no figure in common.']);
 });
 
 test('a figure that was 0 has no ratio', () => {

@@ -29,15 +29,19 @@ export interface Comparison {
   readonly verdict: Verdict;
 }
 
-/** @returns one row per figure that both have, in A's order. */
+/** @returns one row per figure that both have samples of, in A's order. */
 export function compareFigures(a: readonly Figure[], b: readonly Figure[]): Comparison[] {
-  const others = new Map(b.map((figure) => [figure.name, figure]));
+  const others = new Map(b.filter(hasSamples).map((figure) => [figure.name, figure]));
   const rows: Comparison[] = [];
-  for (const figure of a) {
+  for (const figure of a.filter(hasSamples)) {
     const other = others.get(figure.name);
     if (other !== undefined && other.unit === figure.unit) rows.push(compareOne(figure, other));
   }
   return rows;
+}
+
+function hasSamples({ samples }: Figure): boolean {
+  return samples.length > 0;
 }
 
 function compareOne(a: Figure, b: Figure): Comparison {
@@ -108,7 +112,7 @@ function surroundingsText(a: Report, b: Report): string[] {
   differ('number of cores', String(a.machine.cores), String(b.machine.cores));
   differ('Node', a.nodeVersion, b.nodeVersion);
   differ('seed', a.seed, b.seed);
-  differ('command', a.command, b.command);
+  differ('command', withoutOut(a.command), withoutOut(b.command));
   for (const [name, one] of Object.entries(a.yardstick)) {
     const other = b.yardstick[name];
     if (other === undefined || Math.abs(other / one - 1) <= SAME_MACHINE) continue;
@@ -117,6 +121,11 @@ function surroundingsText(a: Report, b: Report): string[] {
     );
   }
   return lines;
+}
+
+/** Where a report was written to changes nothing in it. */
+function withoutOut(command: string): string {
+  return command.replace(/ --out[= ]\S+/, '');
 }
 
 /** All of it as a table. */

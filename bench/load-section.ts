@@ -215,10 +215,10 @@ function peersTable(runs: readonly CaseRuns[]): Table {
   };
 }
 
+/** Null too when a peer got nothing: it is not the fastest. */
 function slowest(peers: readonly LatencyFigures[], quantile: (typeof QUANTILES)[number]): number | null {
-  return peers.length === 0
-    ? null
-    : Math.max(...peers.map((peer) => peer[quantile] ?? Number.POSITIVE_INFINITY));
+  const values = peers.map((peer) => peer[quantile]).filter((value) => value !== null);
+  return values.length === 0 || values.length < peers.length ? null : Math.max(...values);
 }
 
 function healthTable(runs: readonly CaseRuns[]): Table {

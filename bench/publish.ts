@@ -14,13 +14,13 @@ const RESULTS = join(import.meta.dirname, 'results');
  * @returns the exit code: 1 when a section has a fault
  */
 export async function publish(report: Report, options: PublishOptions): Promise<number> {
-  const { directory = RESULTS, name = fileNameOf(report) } = options;
-  process.stdout.write(`\n${surroundingsLine(report)}\n${renderSections(report.sections).join('\n')}\n`);
+  const { directory = RESULTS, name = fileNameOf(report), print = toTerminal } = options;
+  print(`\n${surroundingsLine(report)}\n${renderSections(report.sections).join('\n')}\n`);
   await mkdir(directory, { recursive: true });
   const base = join(directory, name);
   await writeFile(`${base}.json`, `${JSON.stringify(report)}\n`);
   await writeFile(`${base}.html`, renderPage(report));
-  process.stderr.write(`\nreport: ${base}.html and .json\n`);
+  print(`\nreport: ${base}.html and .json\n`);
   return report.sections.some(({ faults }) => faults.length > 0) ? 1 : 0;
 }
 
@@ -29,6 +29,12 @@ export interface PublishOptions {
   readonly directory?: string | undefined;
   /** Without ending; by default the start time and the command. */
   readonly name?: string | undefined;
+  /** Takes the tables; stdout by default. */
+  readonly print?: (text: string) => void;
+}
+
+function toTerminal(text: string): void {
+  process.stdout.write(text);
 }
 
 /** Start time, and a few letters of the command, so that two reports of one second differ. */

@@ -10,7 +10,7 @@ export interface Received {
 }
 
 /** Nothing new in this time: what is missing will not come. */
-const QUIET_MS = 3_000;
+const QUIET_MS = 5_000;
 const LOOK_MS = 20;
 
 let sinks: Sink[] = [];
