@@ -1,114 +1,111 @@
 /**
- * Sends prepared orders over kept-alive HTTP/1.1 connections, one request at a time on each, in an open loop (a
- * fixed rate, whatever the answers do) or a closed one (the next order when a connection is free), and notes when each order was due,
- * sent and answered.
+ * Sends prepared orders over kept-alive connections, in an open loop (a fixed rate, whatever the answers do), a closed
+ * one (the next order when a connection is free), or a burst (all connections are opened at once and each sends its
+ * orders one by one), and notes when each order was due, sent and answered.
  *
  * The latency of an open loop counts from the time an order was due: an order that waits for a free connection,
  * because the node stalls, has that wait in its figure ("coordinated omission" is what leaves it out).
  */
-import { connect, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
 import { Worker } from 'node:worker_threads';
+import { Fifo } from '../egress/fifo.ts';
 import { nowUs } from './clock.ts';
-import { MessageReader } from './wire.ts';
+import {
+  type LoadConnection,
+  type LoadTarget,
+  openConnection,
+  type PreparedOrder,
+} from './load-connection.ts';
 
-export interface LoadTarget {
-  readonly host: string;
-  readonly port: number;
-  /** PEM certificate to trust; HTTPS when set. */
-  readonly certificate?: string;
+export interface LoadOptions {
+  readonly connections: number;
+  /** Orders under way on one connection: pipelined requests, or streams of HTTP/2. */
+  readonly inFlight: number;
 }
 
 /** What happened to the orders of one run; index 0 is the run's first order. Microseconds of clock.ts. */
 export interface RunResult {
   readonly dueUs: Float64Array;
+  /** NaN where the order was not sent. */
   readonly sentUs: Float64Array;
-  /** NaN where no answer came. */
+  /** When a success came; NaN where none did. */
   readonly answeredUs: Float64Array;
   /** Answers other than success, by status and message. */
   readonly refused: Readonly<Record<string, number>>;
 }
 
+export interface OpenLoop {
+  /** Orders per second. */
+  readonly rate: number;
+  /** Leave unsent what no connection could take by the time the last order was due: an overload must end. */
+  readonly stopWhenDue?: boolean;
+}
+
 export interface LoadGenerator {
-  /** Sends requests `from` … `from + count - 1` at `rate` per second. */
-  runOpen(from: number, count: number, rate: number): Promise<RunResult>;
+  /** Sends orders at a rate. */
+  runOpen(orders: readonly PreparedOrder[], loop: OpenLoop): Promise<RunResult>;
   /** Sends them as fast as the connections take them. */
-  runClosed(from: number, count: number): Promise<RunResult>;
+  runClosed(orders: readonly PreparedOrder[]): Promise<RunResult>;
   close(): void;
 }
 
 /** A run in which nothing was answered for this long is over; what is missing counts as lost. */
 const STALL_MS = 5_000;
-const RESULT = Buffer.from('"result"');
 const DIFFERENT_REFUSALS = 20;
-const REOPEN_DELAY_MS = 50;
 
 /** Starts to say how many orders are due; the number only grows. */
 type StartClock = (onDue: (reached: number) => void) => void;
-/** @param refusal null for success, else why not */
-type OnSettled = (connection: Connection, index: number, refusal: string | null) => void;
 
-/** Opens all connections. `requests` are whole HTTP messages, see httpRequest. */
+/** Opens all connections. */
 export async function startLoadGenerator(
   target: LoadTarget,
-  connections: number,
-  requests: readonly Buffer[],
+  { connections, inFlight }: LoadOptions,
 ): Promise<LoadGenerator> {
-  const opened = Array.from({ length: connections }, () => new Connection(target));
-  const idle = [...opened];
+  const opened = Array.from({ length: connections }, () => openConnection(target));
+  /** A connection stands here once for each order that it can take. */
+  const idle = new Fifo<LoadConnection>();
+  for (let depth = 0; depth < inFlight; depth++) for (const connection of opened) idle.push(connection);
   await Promise.all(opened.map((connection) => connection.ready));
 
-  function run(from: number, count: number, dueUs: Float64Array, start: StartClock): Promise<RunResult> {
-    const sentUs = new Float64Array(count).fill(Number.NaN);
-    const answeredUs = new Float64Array(count).fill(Number.NaN);
-    const refused: Record<string, number> = {};
-    const { promise, resolve } = Promise.withResolvers<RunResult>();
+  function run(
+    orders: readonly PreparedOrder[],
+    dueUs: Float64Array,
+    start: StartClock,
+    stopWhenDue: boolean,
+  ): Promise<RunResult> {
+    const count = dueUs.length;
+    const record = new RunRecord(dueUs);
     let due = 0;
     let sent = 0;
-    let settled = 0;
-    let settledBefore = -1;
-    let over = false;
-
-    function finish(): void {
-      over = true;
-      clearInterval(watch);
-      resolve({ dueUs, sentUs, answeredUs, refused });
-    }
-    const watch = setInterval(() => {
-      if (settled === settledBefore && due > settled) finish();
-      settledBefore = settled;
-    }, STALL_MS);
+    let toSend = count;
 
     function pump(): void {
-      if (over) return;
-      while (sent < due) {
+      while (sent < due && sent < toSend && !record.over) {
         const connection = idle.shift();
         if (connection === undefined) return;
-        const request = requests[from + sent];
-        if (request === undefined) throw new RangeError(`no order ${from + sent} was made`);
-        const now = nowUs();
-        sentUs[sent] = now;
-        if (Number.isNaN(dueUs[sent])) dueUs[sent] = now;
-        connection.send(sent++, request, settle);
+        record.sent(sent);
+        connection.send(sent, orderAt(orders, sent), settle);
+        sent++;
       }
     }
-    function settle(connection: Connection, index: number, refusal: string | null): void {
+    function settle(connection: LoadConnection, index: number, refusal: string | null): void {
       idle.push(connection);
-      if (over) return;
-      if (refusal === null) answeredUs[index] = nowUs();
-      else countBy(refused, refusal);
-      if (++settled === count) finish();
-      else pump();
+      record.settle(index, refusal);
+      pump();
     }
     start((reached) => {
       due = reached;
       pump();
+      if (stopWhenDue && due === count) {
+        toSend = sent;
+        record.expect(sent);
+      }
     });
-    return promise;
+    return record.finished;
   }
 
   return {
-    async runOpen(from, count, rate) {
+    async runOpen(orders, { rate, stopWhenDue = false }) {
+      const count = orders.length;
       const intervalUs = 1e6 / rate;
       // A little ahead, so that the ticker's own start is not in the first figures.
       const startUs = nowUs() + 200_000;
@@ -116,12 +113,13 @@ export async function startLoadGenerator(
       const ticker = new Worker(new URL('./ticker.ts', import.meta.url), {
         workerData: { startUs, intervalUs, count },
       });
-      const result = await run(from, count, dueUs, (onDue) => ticker.on('message', onDue));
+      const result = await run(orders, dueUs, (onDue) => ticker.on('message', onDue), stopWhenDue);
       await ticker.terminate();
       return result;
     },
-    runClosed(from, count) {
-      return run(from, count, new Float64Array(count).fill(Number.NaN), (onDue) => onDue(count));
+    runClosed(orders) {
+      const count = orders.length;
+      return run(orders, new Float64Array(count).fill(Number.NaN), (onDue) => onDue(count), false);
     },
     close() {
       for (const connection of opened) connection.close();
@@ -129,82 +127,139 @@ export async function startLoadGenerator(
   };
 }
 
-/** One prepared HTTP/1.1 message for a signed JSON-RPC body. */
-export function httpRequest(host: string, body: Buffer, signature: string): Buffer {
-  const head = `POST / HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/json\r\nx-flashbots-signature: ${signature}\r\ncontent-length: ${body.length}\r\n\r\n`;
-  return Buffer.concat([Buffer.from(head, 'latin1'), body]);
+export interface Burst {
+  readonly connections: number;
+  /** Orders on each. */
+  readonly each: number;
+}
+
+/** Two runs as one, the first one's orders first. */
+export function joined(a: RunResult, b: RunResult): RunResult {
+  const both = (one: Float64Array, other: Float64Array) => {
+    const times = new Float64Array(one.length + other.length);
+    times.set(one);
+    times.set(other, one.length);
+    return times;
+  };
+  const refused = { ...a.refused };
+  for (const [text, count] of Object.entries(b.refused)) refused[text] = (refused[text] ?? 0) + count;
+  return {
+    dueUs: both(a.dueUs, b.dueUs),
+    sentUs: both(a.sentUs, b.sentUs),
+    answeredUs: both(a.answeredUs, b.answeredUs),
+    refused,
+  };
+}
+
+/**
+ * Opens `connections` at once; each sends `each` orders, the next when the one before is answered. The first order
+ * of a connection is due when the burst begins, before anything is connected.
+ *
+ * @param orders connection c sends c * each and on
+ * @returns the times in the orders' order
+ */
+export async function runBurst(
+  target: LoadTarget,
+  { connections, each }: Burst,
+  orders: readonly PreparedOrder[],
+): Promise<RunResult> {
+  const record = new RunRecord(new Float64Array(connections * each).fill(Number.NaN));
+  const startUs = nowUs();
+  for (let c = 0; c < connections; c++) record.dueUs[c * each] = startUs;
+  const opened = Array.from({ length: connections }, () => openConnection(target));
+
+  function send(connection: LoadConnection, index: number): void {
+    record.sent(index);
+    connection.send(index, orderAt(orders, index), (_, settled, refusal) => {
+      record.settle(settled, refusal);
+      const next = settled + 1;
+      if (next % each !== 0 && !record.over) send(connection, next);
+    });
+  }
+  for (const [c, connection] of opened.entries()) {
+    connection.ready.then(
+      () => send(connection, c * each),
+      (error: unknown) => {
+        for (let i = 0; i < each; i++)
+          record.settle(
+            c * each + i,
+            `not connected: ${error instanceof Error ? error.message : String(error)}`,
+          );
+      },
+    );
+  }
+  const result = await record.finished;
+  for (const connection of opened) connection.close();
+  return result;
+}
+
+/** Keeps the times of a run and knows when it is over. */
+class RunRecord implements RunResult {
+  readonly dueUs: Float64Array;
+  readonly sentUs: Float64Array;
+  readonly answeredUs: Float64Array;
+  readonly refused: Record<string, number> = {};
+  over = false;
+  readonly #finished = Promise.withResolvers<RunResult>();
+  readonly #watch: NodeJS.Timeout;
+  #expected: number;
+  #sent = 0;
+  #settled = 0;
+  #settledBefore = -1;
+
+  /** @param dueUs NaN where an order is due when it is sent */
+  constructor(dueUs: Float64Array) {
+    this.dueUs = dueUs;
+    this.sentUs = new Float64Array(dueUs.length).fill(Number.NaN);
+    this.answeredUs = new Float64Array(dueUs.length).fill(Number.NaN);
+    this.#expected = dueUs.length;
+    this.#watch = setInterval(() => {
+      if (this.#settled === this.#settledBefore && this.#sent > this.#settled) this.#finish();
+      this.#settledBefore = this.#settled;
+    }, STALL_MS);
+  }
+
+  get finished(): Promise<RunResult> {
+    return this.#finished.promise;
+  }
+
+  sent(index: number): void {
+    const now = nowUs();
+    this.sentUs[index] = now;
+    if (Number.isNaN(this.dueUs[index])) this.dueUs[index] = now;
+    this.#sent++;
+  }
+
+  settle(index: number, refusal: string | null): void {
+    if (this.over) return;
+    if (refusal === null) this.answeredUs[index] = nowUs();
+    else countBy(this.refused, refusal);
+    if (++this.#settled === this.#expected) this.#finish();
+  }
+
+  /** No more than so many orders are sent. */
+  expect(count: number): void {
+    this.#expected = count;
+    if (this.#settled >= count) this.#finish();
+  }
+
+  #finish(): void {
+    if (this.over) return;
+    this.over = true;
+    clearInterval(this.#watch);
+    const { dueUs, sentUs, answeredUs, refused } = this;
+    this.#finished.resolve({ dueUs, sentUs, answeredUs, refused });
+  }
+}
+
+function orderAt(orders: readonly PreparedOrder[], index: number): PreparedOrder {
+  const order = orders[index];
+  if (order === undefined) throw new RangeError(`no order ${index} was made`);
+  return order;
 }
 
 /** Counts by text, with a bound on how many texts. */
 function countBy(counts: Record<string, number>, text: string): void {
   const key = text in counts || Object.keys(counts).length < DIFFERENT_REFUSALS ? text : 'others';
   counts[key] = (counts[key] ?? 0) + 1;
-}
-
-/** A kept-alive connection with at most one request under way; opened again when the server closes it. */
-class Connection {
-  readonly #target: LoadTarget;
-  readonly #opened = Promise.withResolvers<void>();
-  #socket: Socket;
-  #index = -1;
-  #onSettled: OnSettled | null = null;
-  #closed = false;
-
-  constructor(target: LoadTarget) {
-    this.#target = target;
-    this.#socket = this.#open();
-  }
-
-  /** Resolves when the first connection stands. */
-  get ready(): Promise<void> {
-    return this.#opened.promise;
-  }
-
-  send(index: number, request: Buffer, onSettled: OnSettled): void {
-    this.#index = index;
-    this.#onSettled = onSettled;
-    this.#socket.write(request);
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#socket.destroy();
-  }
-
-  #open(): Socket {
-    const { host, port, certificate } = this.#target;
-    const socket =
-      certificate === undefined
-        ? connect({ host, port, noDelay: true }, () => this.#stands())
-        : connectTls({ host, port, ca: certificate }, () => this.#stands()).setNoDelay(true);
-    const reader = new MessageReader((head, body) => this.#answered(head, body));
-    socket.on('data', (chunk: Buffer) => reader.push(chunk));
-    socket.on('error', (error) => this.#opened.reject(error));
-    socket.on('close', () => {
-      if (!this.#closed) setTimeout(() => this.#reopen(), REOPEN_DELAY_MS);
-    });
-    return socket;
-  }
-
-  #reopen(): void {
-    if (!this.#closed) this.#socket = this.#open();
-  }
-
-  #stands(): void {
-    this.#opened.resolve();
-    // Under way on the connection before this one: its answer will not come.
-    this.#settle('connection lost');
-  }
-
-  #answered(head: string, body: Buffer): void {
-    const success = head.startsWith('HTTP/1.1 200') && body.includes(RESULT);
-    this.#settle(success ? null : `${head.slice(9, 12)} ${body.toString('utf8', 0, 200)}`);
-  }
-
-  #settle(refusal: string | null): void {
-    const index = this.#index;
-    if (index < 0) return;
-    this.#index = -1;
-    this.#onSettled?.(this, index, refusal);
-  }
 }

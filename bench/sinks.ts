@@ -10,7 +10,7 @@ export interface Received {
 }
 
 /** Nothing new in this time: what is missing will not come. */
-const QUIET_MS = 3_000;
+const QUIET_MS = 5_000;
 const LOOK_MS = 20;
 
 let sinks: Sink[] = [];
@@ -21,7 +21,7 @@ const calls = {
     sinks = await Promise.all([startSink({ orders }), ...peers.map((tls) => startSink({ orders, tls }))]);
     return sinks.map((sink) => sink.port);
   },
-  /** Waits until every sink has `count` different orders, or nothing comes any more. */
+  /** Waits until every sink has at least `count` different orders, or nothing comes any more. */
   async settled(count: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     let before = -1;
@@ -36,9 +36,10 @@ const calls = {
     await promise;
     clearInterval(look);
   },
-  received(): Received {
+  /** Of orders `from` … `from + count - 1`. */
+  received(from: number, count: number): Received {
     return {
-      receivedUs: sinks.map((sink) => sink.receivedUs),
+      receivedUs: sinks.map((sink) => sink.receivedUs.slice(from, from + count)),
       duplicates: sinks.reduce((sum, sink) => sum + sink.duplicates, 0),
     };
   },

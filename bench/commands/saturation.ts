@@ -1,0 +1,207 @@
+/**
+ * `saturation`: from the public traffic to fifty times as much. A node that is offered more than it can take must
+ * refuse with a reason, and keep the latency of what it accepts.
+ */
+import {
+  type Bench,
+  benchAndPublish,
+  COMMON_HELP,
+  COMMON_OPTIONS,
+  optionsOf,
+  positive,
+  sizeOf,
+  whole,
+  wholeList,
+} from '../command.ts';
+import { Cycle, FORGETFUL, FORGETFUL_SEC } from '../cycle.ts';
+import { startRig } from '../rig.ts';
+import { faultsOf, type RunFigures } from '../run-figures.ts';
+import type { Point, Section } from '../section.ts';
+
+export const name = 'saturation';
+
+export const help = `
+1 to 50 times the public traffic: what is accepted, what is refused, and how fast
+
+Usage: npm run bench -- saturation [options]
+
+  --base R          orders per second of the public traffic (default 400)
+  --times LIST      multiples of it (default 1,2,5,10,20,30,40,50)
+  --seconds S       length of one step (default 4)
+  --peers N         (default 0)
+  --size BYTES      body size, or "field" (default field)
+  --connections N   (default 256)
+  --in-flight N     pipelined orders on each (default 16)
+${COMMON_HELP}
+`;
+
+export interface SaturationPlan {
+  readonly base: number;
+  readonly times: readonly number[];
+  readonly seconds: number;
+  readonly peers: number;
+  readonly bodyBytes: number | 'field';
+  readonly connections: number;
+  readonly inFlight: number;
+}
+
+interface Step {
+  readonly times: number;
+  readonly rate: number;
+  readonly run: RunFigures;
+}
+
+export async function run(args: readonly string[]): Promise<number> {
+  const { values } = optionsOf(args, {
+    ...COMMON_OPTIONS,
+    base: { type: 'string', default: '400' },
+    times: { type: 'string' },
+    seconds: { type: 'string' },
+    peers: { type: 'string', default: '0' },
+    size: { type: 'string', default: 'field' },
+    connections: { type: 'string', default: '256' },
+    'in-flight': { type: 'string', default: '16' },
+  });
+  const plan: SaturationPlan = {
+    base: positive('--base', values.base),
+    times: wholeList('--times', values.times ?? (values.quick ? '1,10,30,50' : '1,2,5,10,20,30,40,50'), 1),
+    seconds: positive('--seconds', values.seconds ?? (values.quick ? '1.5' : '4')),
+    peers: whole('--peers', values.peers, 0),
+    bodyBytes: sizeOf(values.size),
+    connections: whole('--connections', values.connections),
+    inFlight: whole('--in-flight', values['in-flight']),
+  };
+  return benchAndPublish(values, async (bench) => [await measureSaturation(bench, plan)]);
+}
+
+export async function measureSaturation(bench: Bench, plan: SaturationPlan): Promise<Section> {
+  const most = Math.round(plan.base * Math.max(...plan.times) * plan.seconds);
+  bench.say(`making and signing ${most} orders`);
+  const set = `saturation ${plan.bodyBytes}`;
+  await bench.lab.prepare(set, { seed: bench.seed, methods: 'bundles', bodyBytes: plan.bodyBytes }, most);
+  const rig = await startRig(bench.lab, {
+    peers: plan.peers,
+    transport: 'http',
+    connections: plan.connections,
+    inFlight: plan.inFlight,
+    orders: most,
+    env: { ...bench.env, ...FORGETFUL },
+    ...(bench.entry !== undefined && { entry: bench.entry }),
+  });
+  const steps: Step[] = [];
+  try {
+    const cycle = new Cycle(rig, { set, length: most, forgottenAfterMs: FORGETFUL_SEC * 1000 });
+    await cycle.run(Math.min(3_000, most), null);
+    for (const times of plan.times) {
+      const rate = plan.base * times;
+      const figures = await cycle.run(Math.round(rate * plan.seconds), rate, true);
+      steps.push({ times, rate, run: figures });
+      bench.say(`${times} × public traffic, ${rate}/s: ${figures.accepted} of ${figures.orders} accepted`);
+    }
+  } finally {
+    await rig.close();
+  }
+  return saturationSection(plan, steps);
+}
+
+/** @returns orders with an answer that was no success. */
+function refusedOf(run: RunFigures): number {
+  return Object.values(run.refused).reduce((sum, count) => sum + count, 0);
+}
+
+export function saturationSection(plan: SaturationPlan, steps: readonly Step[]): Section {
+  const share = (count: number, run: RunFigures) => (count / run.orders) * 100;
+  const points = (pick: (step: Step) => number | null): Point[] =>
+    steps.map((step) => [step.rate, pick(step)]);
+  /** Of what was offered in the time of the step. */
+  const perSecond = (pick: (run: RunFigures) => number) =>
+    points(({ rate, run }) => (pick(run) / run.orders) * rate);
+  const reasons = steps.flatMap(({ times, run }) =>
+    Object.entries(run.refused).map(([text, count]) => [`${times} ×`, text, count]),
+  );
+  return {
+    id: 'saturation',
+    title: 'More than it can take',
+    text: [
+      `1 × is ${plan.base} orders/s, one public feed. ${plan.seconds} s for each step over ${plan.connections} connections with ${plan.inFlight} pipelined orders each, ${plan.peers} peers, ${plan.bodyBytes === 'field' ? 'sizes as seen in the field' : `${plan.bodyBytes} bytes`}. The generator sends on schedule as long as a connection has room; what has none by the end of the step is "not sent": the node read too slowly to be offered more.`,
+      'A good node refuses with a reason (429, -32005) before its queue makes the accepted ones late: "sent → answer" of the accepted is what a client sees that got through.',
+    ],
+    charts: [
+      {
+        kind: 'lines',
+        title: 'offered and what became of it',
+        x: { label: 'offered orders/s', scale: 'linear' },
+        y: { label: 'orders/s', scale: 'linear' },
+        series: [
+          { name: 'offered', points: points(({ rate }) => rate) },
+          { name: 'accepted', points: perSecond((run) => run.accepted) },
+          { name: 'refused', points: perSecond(refusedOf) },
+          { name: 'not sent', points: perSecond((run) => run.orders - run.sent) },
+        ],
+      },
+      {
+        kind: 'lines',
+        title: 'latency of the accepted',
+        x: { label: 'offered orders/s', scale: 'linear' },
+        y: { label: 'milliseconds', scale: 'log' },
+        series: [
+          { name: 'sent → answer p50', points: points(({ run }) => run.sentToAnswer.p50) },
+          { name: 'sent → answer p99', points: points(({ run }) => run.sentToAnswer.p99) },
+          { name: 'due → builder p50', points: points(({ run }) => run.toBuilder.p50) },
+          { name: 'due → builder p99', points: points(({ run }) => run.toBuilder.p99) },
+        ],
+      },
+    ],
+    tables: [
+      {
+        title: 'steps',
+        headings: [
+          '×',
+          'offered/s',
+          'accepted/s',
+          'accepted %',
+          'refused %',
+          'not sent %',
+          'sent → answer p50 ms',
+          'p99 ms',
+          'due → builder p50 ms',
+          'p99 ms',
+          'loop late p99 ms',
+          'peak MiB',
+        ],
+        rows: steps.map(({ times, rate, run }) => [
+          String(times),
+          rate,
+          run.ordersPerSec,
+          share(run.accepted, run),
+          share(refusedOf(run), run),
+          share(run.orders - run.sent, run),
+          run.sentToAnswer.p50,
+          run.sentToAnswer.p99,
+          run.toBuilder.p50,
+          run.toBuilder.p99,
+          run.loopDelay?.p99 ?? null,
+          run.peakRssBytes === null ? null : run.peakRssBytes / 2 ** 20,
+        ]),
+      },
+      ...(reasons.length === 0
+        ? []
+        : [{ title: 'refusals', headings: ['step', 'answer', 'orders'], rows: reasons }]),
+    ],
+    figures: steps.flatMap(({ times, run }) => [
+      {
+        name: `saturation ${times} ×: accepted`,
+        unit: '1/s',
+        better: 'higher' as const,
+        samples: [run.ordersPerSec],
+      },
+      {
+        name: `saturation ${times} ×: sent → answer p99`,
+        unit: 'ms',
+        better: 'lower' as const,
+        samples: run.sentToAnswer.p99 === null ? [] : [run.sentToAnswer.p99],
+      },
+    ]),
+    faults: steps.flatMap(({ times, run }) => faultsOf(`saturation ${times} ×`, run, true)),
+  };
+}

@@ -1,0 +1,66 @@
+import { expect, test } from 'vitest';
+import { casesOf } from './commands/load.ts';
+import { figuresOfWaits } from './latency.ts';
+import { caseTitle, medianCurve, stageBars } from './load-section.ts';
+
+test('a curve of several runs is their median, point by point', () => {
+  const run = (factor: number) =>
+    figuresOfWaits(Float64Array.from({ length: 100 }, (_, i) => (i + 1) * factor));
+  const points = medianCurve([run(1), run(10), run(2)]);
+  expect(points).toContainEqual([100, 0.5]);
+  expect(points).toContainEqual([180, 0.9]);
+  expect(points.map(([, share]) => share)).toEqual(
+    points.map(([, share]) => share).toSorted((a, b) => (a ?? 0) - (b ?? 0)),
+  );
+  expect(medianCurve([])).toEqual([]);
+});
+
+test('bars are scaled to the unprofiled time, in one order, and what is small everywhere is one part', () => {
+  const bars = stageBars([
+    {
+      name: 'a',
+      stages: new Map([
+        ['x', 60],
+        ['y', 39],
+        ['tiny', 1],
+      ]),
+      unprofiledUs: 50,
+    },
+    {
+      name: 'b',
+      stages: new Map([
+        ['y', 99],
+        ['tiny', 1],
+      ]),
+      unprofiledUs: null,
+    },
+  ]);
+  expect(bars).toEqual([
+    {
+      name: 'a',
+      parts: [
+        { name: 'y', value: 19.5 },
+        { name: 'x', value: 30 },
+        { name: 'the rest', value: expect.closeTo(0.5, 9) },
+      ],
+    },
+    {
+      name: 'b',
+      parts: [
+        { name: 'y', value: 99 },
+        { name: 'x', value: 0 },
+        { name: 'the rest', value: expect.closeTo(1, 9) },
+      ],
+    },
+  ]);
+});
+
+test('every number of peers over the first transport, the rest with the first number alone', () => {
+  expect(casesOf([0, 10], ['http', 'h2'], [1, 2]).map(caseTitle)).toEqual([
+    'http, 0 peers',
+    'http, 10 peers',
+    'h2, 0 peers',
+    'http, 0 peers, 1 shards',
+    'http, 0 peers, 2 shards',
+  ]);
+});
