@@ -1,5 +1,5 @@
 /**
- * One program of the network as a child process on the pinned Node: started until it is ready, its output kept in a
+ * One program as a child process, on the pinned Node unless told otherwise: started until it is ready, its output kept in a
  * log file, stopped, killed or frozen. What makes it ready, and what its lines mean, is the caller's.
  */
 import { spawn } from 'node:child_process';
@@ -9,7 +9,9 @@ import type { ChildGuard } from './guard.ts';
 
 export interface ChildProcessOptions {
   readonly name: string;
-  /** The program, a path. */
+  /** What runs the entry; default: the pinned Node. */
+  readonly program?: string;
+  /** The program's file, or whatever the program takes in its place. */
   readonly entry: string;
   readonly args?: readonly string[];
   /** The caller's own environment is not passed on except for PATH and HOME. */
@@ -17,7 +19,7 @@ export interface ChildProcessOptions {
   /** Its stdout and stderr together are appended here. */
   readonly logFile: string;
   readonly guard: ChildGuard;
-  /** Flags for Node itself, such as --cpu-prof. */
+  /** Flags for what runs the entry, such as --cpu-prof. */
   readonly execArgv?: readonly string[];
   /** Default 30,000. */
   readonly startTimeoutMs?: number;
@@ -54,7 +56,7 @@ export async function startChildProcess(options: ChildProcessOptions): Promise<C
   const log = createWriteStream(options.logFile, { flags: 'a', mode: 0o600 });
   const { PATH = '', HOME = '' } = process.env;
   const command = [...(options.execArgv ?? []), options.entry, ...(options.args ?? [])];
-  const child = spawn(process.execPath, command, {
+  const child = spawn(options.program ?? process.execPath, command, {
     env: { PATH, HOME, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
     // Its own process group: an interrupt at the terminal reaches the network first, which stops it in order.
