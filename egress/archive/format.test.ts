@@ -49,6 +49,7 @@ test('the fixed segment is read', async () => {
     firstSequence: 1,
     chainBefore: CHAIN_START,
     openedAtUs: 1_750_000_000_000_000,
+    partition: 0,
   });
   const dir = temporaryFolder();
   const path = join(dir, 'vector');

@@ -23,6 +23,9 @@ import { syncDirectory, UNFINISHED_SEGMENT } from './segment.ts';
 import { Spool, type SpoolEvents, type SpoolOptions, type SpoolStart } from './spool.ts';
 import { carryOn, newSegment, SegmentWriter } from './writer.ts';
 
+/** Kafka numbers partitions in 32 bits with a sign. */
+const MAX_PARTITION = 0x7fff_ffff;
+
 /** What a spool may be given from outside. */
 export interface SpoolModules {
   readonly events: SpoolEvents;
@@ -73,9 +76,9 @@ function carryOnEpoch(
   active: NonNullable<Recovery['active']>,
   files: SpoolFiles,
 ): [SegmentWriter, SpoolStart] {
-  const { epoch, nextSequence, chain, newestUs } = active;
+  const { epoch, nextSequence, chain, newestUs, partition } = active;
   const writer = new SegmentWriter(options.dir, carryOn(active), files);
-  return [writer, { epoch, sequence: nextSequence - 1, chain, newestUs }];
+  return [writer, { epoch, sequence: nextSequence - 1, chain, newestUs, partition }];
 }
 
 /** Makes the first segment of a new epoch, with its opening record. */
@@ -85,11 +88,11 @@ async function openEpoch(
   clock: Clock,
   files: SpoolFiles,
 ): Promise<[SegmentWriter, SpoolStart]> {
-  const { nodeId, dir } = options;
+  const { nodeId, dir, partition } = options;
   const nowUs = Math.round(clock.now() * 1000);
   // Above every epoch of the folder even when the clock was set back, since file names sort by it.
   const epoch = Math.max(nowUs, recovery.lastEpoch + 1);
-  const header = { nodeId, epoch, firstSequence: 1, chainBefore: CHAIN_START, openedAtUs: nowUs };
+  const header = { nodeId, epoch, firstSequence: 1, chainBefore: CHAIN_START, openedAtUs: nowUs, partition };
   const segment = await newSegment(dir, header);
   try {
     const writer = new SegmentWriter(dir, segment, files);
@@ -99,7 +102,7 @@ async function openEpoch(
     const frame = Buffer.alloc(frameBytes(headers, value));
     encodeFrame(frame, 0, 1, 0, headers, value);
     await writer.commit(frame, frame.length);
-    return [writer, { epoch, sequence: 1, chain, newestUs: nowUs }];
+    return [writer, { epoch, sequence: 1, chain, newestUs: nowUs, partition }];
   } catch (error) {
     await segment.handle.close();
     throw error;
@@ -114,6 +117,9 @@ function checkOptions(options: SpoolOptions): void {
   const positive = { segmentBytes, retentionMs, maxBytes, lowBytes, maxPendingBytes, roomBytes, probeMs };
   for (const [name, value] of Object.entries(positive)) {
     if (!(value > 0)) throw new RangeError(`${name}: a number above 0`);
+  }
+  if (!Number.isInteger(options.partition) || options.partition < 0 || options.partition > MAX_PARTITION) {
+    throw new RangeError(`partition: a whole number from 0 to ${MAX_PARTITION}`);
   }
   if (lowBytes >= maxBytes) throw new RangeError('lowBytes: below maxBytes');
   // Else retention could delete all it may and the gate would stay closed.

@@ -13,7 +13,7 @@ import { crc32 } from 'node:zlib';
 import type { Address, Hex } from '../../pipeline/order.ts';
 
 /** Version of the headers and the value (`v`). */
-const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 1;
 /** u32 crc, u32 length, u64 sequence, u32 index. */
 export const FRAME_HEADER_BYTES = 20;
 /** Largest frame that is written or read: above the largest request body (30 MiB) with room to spare. */
@@ -22,7 +22,7 @@ export const MAX_FRAME_BYTES = 64 * 1024 * 1024;
 export const CHAIN_START = '0'.repeat(32);
 
 /** Headers longer than this are not ours. */
-const MAX_HEADERS_BYTES = 2048;
+export const MAX_HEADERS_BYTES = 2048;
 
 /** What a caller hands over to be archived. */
 export interface OrderRecord {
@@ -201,7 +201,19 @@ export function decodeRecord(frame: Frame): ArchiveRecord | string {
   const { payload } = frame;
   const blank = payload.subarray(0, MAX_HEADERS_BYTES).indexOf('\n\n', 0, 'latin1');
   if (blank < 0) return 'the headers have no end';
-  const text = payload.toString('latin1', 0, blank);
+  const record = parseRecord(payload.toString('latin1', 0, blank), payload.subarray(blank + 2));
+  if (typeof record !== 'string' && record.sequence !== frame.sequence) {
+    return `header s says ${record.sequence}, the frame says ${frame.sequence}`;
+  }
+  return record;
+}
+
+/**
+ * Reads headers as they stand in FORMAT.md: lines `name=value` without the last line feed and the empty line.
+ * @param value becomes the record's value, not copied.
+ * @returns the record, or a sentence that says what is wrong.
+ */
+export function parseRecord(text: string, value: Buffer): ArchiveRecord | string {
   const match = HEADERS.exec(text);
   if (match === null) {
     const version = /^v=(\d+)\n/.exec(text)?.[1];
@@ -214,7 +226,7 @@ export function decodeRecord(frame: Frame): ArchiveRecord | string {
   const receivedAtUs = Number(receivedText);
   if (nodeId === undefined || chain === undefined) return 'the headers are malformed';
   if (!Number.isSafeInteger(epoch) || !Number.isSafeInteger(receivedAtUs)) return 'a number is out of range';
-  if (sequence !== frame.sequence) return `header s says ${sequence}, the frame says ${frame.sequence}`;
+  if (!Number.isSafeInteger(sequence)) return 'a number is out of range';
   return {
     nodeId,
     epoch,
@@ -225,7 +237,7 @@ export function decodeRecord(frame: Frame): ArchiveRecord | string {
     control: control ?? null,
     signer: signer === undefined ? null : `0x${signer}`,
     hash: orderHash === undefined ? null : `0x${orderHash}`,
-    value: payload.subarray(blank + 2),
+    value,
   };
 }
 

@@ -51,6 +51,7 @@ export interface ActiveSegment extends DatedSegment {
   readonly chain: string;
   /** Latest received-at of the epoch, unix µs. */
   readonly newestUs: number;
+  readonly partition: number;
 }
 
 /** How to go on. */
@@ -142,10 +143,10 @@ async function readEnd(file: SegmentFile, complete: boolean, events: RecoveryEve
     }
     // Whole records may still be in the page cache only: what follows must not rest on them before they are durable.
     await handle.sync();
-    const { nodeId, epoch, openedAtUs } = header;
+    const { nodeId, epoch, openedAtUs, partition } = header;
     return {
       kind: 'sound',
-      active: { file, openedAtUs, handle, end, nodeId, epoch, nextSequence, chain, newestUs },
+      active: { file, openedAtUs, handle, end, nodeId, epoch, nextSequence, chain, newestUs, partition },
     };
   } finally {
     await scan.close();

@@ -22,6 +22,7 @@ const HEADER: SegmentHeader = {
   firstSequence: 42,
   chainBefore: '0123456789abcdef'.repeat(2),
   openedAtUs: 1_750_000_000_123_456,
+  partition: 11,
 };
 
 describe(`segment header (fast-check seed ${SEED})`, () => {
@@ -32,6 +33,7 @@ describe(`segment header (fast-check seed ${SEED})`, () => {
       firstSequence: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
       chainBefore: fc.uint8Array({ minLength: 16, maxLength: 16 }).map((b) => Buffer.from(b).toString('hex')),
       openedAtUs: fc.maxSafeNat(),
+      partition: fc.integer({ min: 0, max: 0x7fff_ffff }),
     });
     fc.assert(
       fc.property(headers, (header) => {

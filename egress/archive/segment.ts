@@ -16,6 +16,7 @@ const SEGMENT_VERSION = 1;
 const MAGIC = Buffer.from('OFSPOOL\n', 'latin1');
 const NAME = /^(\d{20})-(\d{20})\.segment$/;
 const NODE_ID_OFFSET = 52;
+const PARTITION_OFFSET = 120;
 const CRC_OFFSET = 124;
 
 /** What a segment says about itself and the records before it. */
@@ -30,6 +31,8 @@ export interface SegmentHeader {
    * for retention and for searches by time.
    */
   readonly openedAtUs: number;
+  /** Partition of the Kafka topic that every record of the epoch goes to, from 0. */
+  readonly partition: number;
 }
 
 /** A segment file of a folder, as its name and size tell. */
@@ -56,6 +59,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
   bytes.write(header.chainBefore, 28, 'hex');
   writeU64(bytes, header.openedAtUs, 44);
   bytes.write(header.nodeId, NODE_ID_OFFSET, 'latin1');
+  bytes.writeUInt32BE(header.partition, PARTITION_OFFSET);
   bytes.writeUInt32BE(crc32(bytes.subarray(0, CRC_OFFSET)), CRC_OFFSET);
   return bytes;
 }
@@ -86,7 +90,7 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | HeaderProble
   const nodeId = bytes.toString(
     'latin1',
     NODE_ID_OFFSET,
-    Math.min(idEnd < 0 ? CRC_OFFSET : idEnd, CRC_OFFSET),
+    Math.min(idEnd < 0 ? PARTITION_OFFSET : idEnd, PARTITION_OFFSET),
   );
   const header = {
     nodeId,
@@ -94,6 +98,7 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | HeaderProble
     firstSequence: readU64(bytes, 20),
     chainBefore: bytes.toString('hex', 28, 44),
     openedAtUs: readU64(bytes, 44),
+    partition: bytes.readUInt32BE(PARTITION_OFFSET),
   };
   const sound =
     isNodeId(nodeId) &&

@@ -7,11 +7,13 @@
  * what opens it again, is gate.ts's table.
  */
 import { Batch, type Done, tell } from './batch.ts';
+import { CHECKPOINT_CONTROL, encodeCheckpoint } from './checkpoint.ts';
 import { asError } from './failure.ts';
 import { Gate, type GateEvents, type GateReason, SpoolError } from './gate.ts';
 import type { Lock } from './lock.ts';
 import {
   chainAfter,
+  controlHeaders,
   frameBytes,
   headerPrefix,
   isEncodable,
@@ -30,6 +32,8 @@ export interface SpoolOptions {
   readonly dir: string;
   /** `n` of every record: 1 to 64 letters, digits, dots, underscores, colons, dashes. */
   readonly nodeId: string;
+  /** Partition of the Kafka topic that an epoch opened now belongs to, with or without brokers; one carried on keeps its own. */
+  readonly partition: number;
   /** A segment is closed before it would grow beyond this. */
   readonly segmentBytes: number;
   /** Age of its newest record from which on a complete segment is deleted. */
@@ -47,6 +51,7 @@ export interface SpoolOptions {
 }
 
 export const SPOOL_DEFAULTS = {
+  partition: 0,
   segmentBytes: 64 * 1024 * 1024,
   retentionMs: 24 * 3600 * 1000,
   maxBytes: 64 * 1024 ** 3,
@@ -88,6 +93,7 @@ export interface SpoolStart {
   readonly chain: string;
   /** Latest received-at of the epoch, unix µs. */
   readonly newestUs: number;
+  readonly partition: number;
 }
 
 /** What a spool works with. */
@@ -108,6 +114,7 @@ export class Spool {
   readonly #gate: Gate;
   readonly #epoch: number;
   readonly #prefix: string;
+  readonly #partition: number;
   readonly #retentionTimer: NodeJS.Timeout;
   #probeTimer: NodeJS.Timeout | null = null;
   #probing: Promise<void> | null = null;
@@ -138,6 +145,7 @@ export class Spool {
     this.#gate = new Gate(parts.events);
     this.#epoch = start.epoch;
     this.#prefix = headerPrefix(options.nodeId, start.epoch);
+    this.#partition = start.partition;
     this.#sequence = this.#durableSequence = start.sequence;
     this.#chain = this.#durableChain = start.chain;
     this.#newestUs = start.newestUs;
@@ -170,11 +178,55 @@ export class Spool {
     }
     const sequence = this.#sequence + 1;
     const chain = chainAfter(this.#chain, sequence, record.value);
-    const headers = orderHeaders(this.#prefix, sequence, chain, record);
-    this.#filling.add(sequence, headers, record.value, record.receivedAtUs, done);
+    this.#add(
+      sequence,
+      chain,
+      orderHeaders(this.#prefix, sequence, chain, record),
+      record.value,
+      record.receivedAtUs,
+      done,
+    );
+  }
+
+  /**
+   * Appends a checkpoint: a signed statement of the record before it. Left out while orders are refused.
+   * @param sign as in checkpoint.ts.
+   * @param atUs unix µs.
+   */
+  checkpoint(sign: (text: string) => string, atUs: number, done: Done): void {
+    const refusal = this.#gate.refusal;
+    if (refusal !== null) {
+      process.nextTick(done, refusal);
+      return;
+    }
+    const value = encodeCheckpoint(
+      { n: this.#options.nodeId, e: this.#epoch, s: this.#sequence, h: this.#chain, t: atUs },
+      sign,
+    );
+    const sequence = this.#sequence + 1;
+    const chain = chainAfter(this.#chain, sequence, value);
+    this.#add(
+      sequence,
+      chain,
+      controlHeaders(this.#prefix, sequence, chain, atUs, CHECKPOINT_CONTROL),
+      value,
+      atUs,
+      done,
+    );
+  }
+
+  #add(
+    sequence: number,
+    chain: string,
+    headers: string,
+    value: Buffer,
+    receivedAtUs: number,
+    done: Done,
+  ): void {
+    this.#filling.add(sequence, headers, value, receivedAtUs, done);
     this.#sequence = sequence;
     this.#chain = chain;
-    this.#pendingBytes += frameBytes(headers, record.value);
+    this.#pendingBytes += frameBytes(headers, value);
     this.#checkMarks();
     this.#schedule();
   }
@@ -290,6 +342,7 @@ export class Spool {
       firstSequence: this.#durableSequence + 1,
       chainBefore: this.#durableChain,
       openedAtUs: Math.max(this.#newestUs, batchNewestUs),
+      partition: this.#partition,
     });
     retention.keep(name, end, this.#activeOpenedAt, clock.monotonic());
     this.#activeOpenedAt = clock.monotonic();
