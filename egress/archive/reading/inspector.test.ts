@@ -1,0 +1,60 @@
+import { expect, test } from 'vitest';
+import { createSigner } from '../../../identity/signature.ts';
+import type { ArchiveRecord } from '../record.ts';
+import { Journal, signedOrders } from '../testing/journal.ts';
+import { Inspector } from './inspector.ts';
+
+const inspector = new Inspector();
+
+function archived(count: number): ArchiveRecord[] {
+  const journal = new Journal();
+  return signedOrders(count).map((order) => journal.add(order));
+}
+
+test('orders of every method pass', () => {
+  const records = archived(120);
+  expect(new Set(records.map(({ method }) => method)).size).toBe(4);
+  for (const record of records) expect(inspector.orderProblem(record), record.method ?? '').toBeNull();
+});
+
+test('an order that is not what its headers say is found', () => {
+  const records = archived(60);
+  const bundle = records.find(({ method }) => method === 'eth_sendBundle')!;
+  const raw = records.find(({ method }) => method === 'eth_sendRawTransaction')!;
+  const problem = (record: ArchiveRecord) => inspector.orderProblem(record);
+  expect(problem({ ...bundle, signer: `0x${'7'.repeat(40)}` })).toMatch(/another signer/);
+  expect(problem({ ...bundle, hash: `0x${'7'.repeat(64)}` })).toMatch(/another hash/);
+  expect(problem({ ...raw, method: 'eth_sendBundle' })).toMatch(/another method/);
+  expect(problem({ ...bundle, value: Buffer.from(` ${bundle.value.toString()}`) })).toMatch(/canonical form/);
+  expect(problem({ ...bundle, value: Buffer.from('no JSON') })).toMatch(/no request/);
+});
+
+test('a transaction with a damaged signature is found, also inside a bundle', () => {
+  for (const method of ['eth_sendRawTransaction', 'eth_sendBundle', 'mev_sendBundle']) {
+    const record = archived(200).find(
+      (candidate) => candidate.method === method && /0x0[1-4]|0xf8/.test(candidate.value.toString()),
+    )!;
+    const text = record.value.toString();
+    // The last 32 bytes of a transaction are its signature's s: a value above the group's order belongs to no key.
+    const value = Buffer.from(text.replace(/[0-9a-f]{64}(?="[\],}])/, 'f'.repeat(64)));
+    expect(value.equals(record.value)).toBe(false);
+    const found = inspector.orderProblem({ ...record, value });
+    // The bundle's hash covers its transactions; the transactions alone are looked at when it fits.
+    expect(found, method).toMatch(/another hash|wrong signature/);
+  }
+});
+
+test('checkpoints: signed by the node they name, of their place, with the chain value before them', () => {
+  const journal = new Journal();
+  journal.orders(1, 3);
+  const good = journal.checkpoint();
+  expect(inspector.checkpointProblem(good)).toBeNull();
+  const stranger = createSigner(Buffer.alloc(32, 9));
+  expect(inspector.checkpointProblem(journal.checkpoint((text) => stranger.sign(text)))).toMatch(
+    /not signed by node/,
+  );
+  expect(inspector.checkpointProblem(journal.checkpoint(() => 'nonsense'))).toMatch(/not signed by node/);
+  expect(inspector.checkpointProblem({ ...good, sequence: 9 })).toMatch(/another place/);
+  expect(inspector.checkpointProblem({ ...good, chain: '0'.repeat(32) })).toMatch(/another chain value/);
+  expect(inspector.checkpointProblem({ ...good, value: Buffer.from('{}') })).toMatch(/malformed/);
+});

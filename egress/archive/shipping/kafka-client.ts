@@ -1,0 +1,504 @@
+/**
+ * Kafka as the shipper sees it: one connection with an idempotent producer, and the reading of one partition. This is
+ * the only file of the shipper that knows a client library.
+ *
+ * The library is kafkajs 2.2.4, pinned: the one that BuilderNet names, without a release since 2023. Filled anew, this
+ * interface would stand on @platformatic/kafka, which costs a quarter of the CPU. What was found out about kafkajs, and
+ * how this file deals with it:
+ *
+ * | kafkajs | here |
+ * | --- | --- |
+ * | its idempotence holds with one send under way only: two at once can lose an acknowledged record | `send` refuses a second one |
+ * | it gives up after its own retries, as if the error were final | errors are told apart by the broker's own error code; the caller sends the same batch again |
+ * | a broker that is frozen is never left, a timeout does not refresh the metadata | `send` has a deadline of its own; the caller opens a new connection |
+ * | a producer's sequence wraps wrongly after 2^31 records of a partition | `isWorn` long before; the caller opens a new connection |
+ * | a record without a partition is given one anew on each retry | the partition is always given |
+ * | it can read only as a member of a group | the partition is read with its own cluster class, which it keeps under a private symbol |
+ * | closing waits for requests that are never answered | the sockets are ours and are destroyed |
+ */
+import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import {
+  type Admin,
+  type Kafka,
+  // A CommonJS module: of the values that it exports this way, Node finds only some.
+  default as kafkajs,
+  type Message,
+  type Producer,
+  type SASLOptions,
+} from 'kafkajs';
+import { asError } from '../failure.ts';
+import type { KafkaRecord, ReceivedKafkaRecord } from '../kafka-record.ts';
+import { zstdCodec } from './zstd.ts';
+
+export type Compression = 'none' | 'gzip' | 'zstd';
+
+/** Where the brokers are and how to speak to them: all that readers need (kafka-reader.ts, kafka-group.ts). */
+export interface KafkaAccess {
+  /** HOST:PORT. */
+  readonly brokers: readonly string[];
+  readonly topic: string;
+  readonly clientId: string;
+  /** Null: plain text. PEM texts; an empty list of authorities means the system's. */
+  readonly tls: {
+    readonly ca: readonly string[];
+    readonly cert: string | null;
+    readonly key: string | null;
+  } | null;
+  readonly sasl: {
+    readonly mechanism: 'scram-sha-256' | 'scram-sha-512';
+    readonly username: string;
+    readonly password: string;
+  } | null;
+}
+
+/** What the shipper needs. */
+export interface KafkaOptions extends KafkaAccess {
+  readonly compression: Compression;
+  /** Time in which a batch must be acknowledged before the connection is given up, ms. */
+  readonly sendTimeoutMs: number;
+}
+
+/** What a topic is made of, as far as the archive cares; the names are Kafka's. */
+export interface TopicDescription {
+  readonly partitions: number;
+  readonly replicationFactor: number;
+  /** Null when the brokers do not let us see it. */
+  readonly config: Readonly<Record<string, string>> | null;
+}
+
+/** Why something failed, for labels and decisions. */
+export type TroubleKind =
+  | 'unreachable'
+  | 'stalled'
+  | 'authentication'
+  | 'authorization'
+  | 'topic_missing'
+  | 'too_few_replicas'
+  | 'too_large'
+  | 'clock'
+  | 'producer_lost'
+  | 'out_of_range'
+  | 'other';
+
+/** A failure of the brokers or on the way to them. The message holds names and codes, never a record. */
+export class KafkaTrouble extends Error {
+  override readonly name = 'KafkaTrouble';
+  readonly kind: TroubleKind;
+
+  constructor(kind: TroubleKind, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.kind = kind;
+  }
+}
+
+/** A connection with a producer session of its own. Every method throws KafkaTrouble. */
+export interface KafkaConnection {
+  /** The topic; null when there is none. */
+  describeTopic(): Promise<TopicDescription | null>;
+  createTopic(description: TopicDescription): Promise<void>;
+  /** Oldest offset that is there, and the one that the next record will get. */
+  offsets(partition: number): Promise<{ readonly start: number; readonly end: number }>;
+  /** Calls `each` for every record of a partition with from <= offset < to. */
+  read(
+    partition: number,
+    from: number,
+    to: number,
+    each: (offset: number, record: ReceivedKafkaRecord) => void,
+  ): Promise<void>;
+  /**
+   * Sends a batch and waits until all in-sync replicas have it. One at a time; the same batch may be sent again after a
+   * failure other than `stalled` and is then written once.
+   * @returns offset of the first record, null when the broker does not tell.
+   */
+  send(partition: number, records: readonly KafkaRecord[]): Promise<number | null>;
+  /** Whether this producer has sent so much that it must be replaced. */
+  readonly isWorn: boolean;
+  /** Ends it at once, whatever is under way. */
+  close(): Promise<void>;
+}
+
+const { CompressionCodecs, CompressionTypes, ConfigResourceTypes, logLevel } = kafkajs;
+
+/** Longest wait for an answer of a broker; TCP connects have 3 s. */
+const REQUEST_TIMEOUT_MS = 5000;
+const CONNECT_TIMEOUT_MS = 3000;
+/** kafkajs counts them in 31 bits. */
+const MOST_RECORDS = 1_000_000_000;
+const FETCH_BYTES = 4 * 1024 * 1024;
+/** One record of 64 MiB must fit. */
+const FETCH_MAX_BYTES = 80 * 1024 * 1024;
+
+const CODECS = {
+  none: CompressionTypes.None,
+  gzip: CompressionTypes.GZIP,
+  zstd: CompressionTypes.ZSTD,
+} as const;
+
+/**
+ * Connects to the brokers and opens a producer session.
+ * @throws KafkaTrouble.
+ */
+export async function connectKafka(options: KafkaOptions): Promise<KafkaConnection> {
+  const { kafka, sockets } = createClient(options);
+  const connection = new KafkaJsConnection(kafka, options, sockets);
+  try {
+    await connection.open();
+    return connection;
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+}
+
+/** A client of the library and the sockets that it has open, which are destroyed to end it. */
+export interface Client {
+  readonly kafka: Kafka;
+  readonly sockets: ReadonlySet<Socket>;
+}
+
+/** @returns a client that has not connected yet. */
+export function createClient(options: KafkaAccess): Client {
+  CompressionCodecs[CompressionTypes.ZSTD] = () => zstdCodec;
+  const sockets = new Set<Socket>();
+  const kafka = new kafkajs.Kafka({
+    clientId: options.clientId,
+    brokers: [...options.brokers],
+    ssl: options.tls !== null,
+    ...(options.sasl === null ? {} : { sasl: options.sasl as SASLOptions }),
+    connectionTimeout: CONNECT_TIMEOUT_MS,
+    authenticationTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    retry: { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 },
+    logLevel: logLevel.NOTHING,
+    socketFactory: ({ host, port, onConnect }) => {
+      const socket = openSocket(options.tls, host, port, onConnect);
+      sockets.add(socket);
+      socket.once('close', () => sockets.delete(socket));
+      return socket;
+    },
+  });
+  return { kafka, sockets };
+}
+
+function openSocket(tls: KafkaAccess['tls'], host: string, port: number, onConnect: () => void): Socket {
+  if (tls === null) return connectTcp({ host, port, noDelay: true, keepAlive: true }, onConnect);
+  const { ca, cert, key } = tls;
+  // An IP address is no server name (RFC 6066); it is checked against the certificate all the same.
+  const servername = /^[\d.]+$|:/.test(host) ? {} : { servername: host };
+  const socket = connectTls(
+    {
+      host,
+      port,
+      ...servername,
+      minVersion: 'TLSv1.2',
+      ...(ca.length === 0 ? {} : { ca: [...ca] }),
+      ...(cert === null ? {} : { cert }),
+      ...(key === null ? {} : { key }),
+    },
+    onConnect,
+  );
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true);
+  return socket;
+}
+
+class KafkaJsConnection implements KafkaConnection {
+  readonly #options: KafkaOptions;
+  readonly #admin: Admin;
+  readonly #producer: Producer;
+  readonly #cluster: Cluster;
+  readonly #sockets: ReadonlySet<Socket>;
+  #sent = 0;
+  #sending = false;
+
+  constructor(kafka: Kafka, options: KafkaOptions, sockets: ReadonlySet<Socket>) {
+    this.#options = options;
+    this.#sockets = sockets;
+    this.#admin = kafka.admin();
+    this.#cluster = clusterOf(kafka);
+    this.#producer = kafka.producer({
+      idempotent: true,
+      maxInFlightRequests: 1,
+      allowAutoTopicCreation: false,
+      createPartitioner:
+        () =>
+        ({ message }) =>
+          message.partition ?? 0,
+      retry: { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 },
+    });
+  }
+
+  get isWorn(): boolean {
+    return this.#sent > MOST_RECORDS;
+  }
+
+  async open(): Promise<void> {
+    await this.#attempt(() => this.#admin.connect());
+    await this.#attempt(() => this.#producer.connect());
+    await this.#attempt(() => this.#cluster.connect());
+  }
+
+  describeTopic(): Promise<TopicDescription | null> {
+    const { topic } = this.#options;
+    return this.#attempt(async () => {
+      const all = await this.#partitions();
+      if (all === null) return null;
+      const config = await this.#admin
+        .describeConfigs({
+          includeSynonyms: false,
+          resources: [{ type: ConfigResourceTypes.TOPIC, name: topic }],
+        })
+        .then(({ resources }) =>
+          Object.fromEntries(
+            (resources[0]?.configEntries ?? []).map(({ configName, configValue }) => [
+              configName,
+              configValue,
+            ]),
+          ),
+        )
+        .catch((error: unknown) => {
+          if (troubleOf(error).kind === 'authorization') return null;
+          throw error;
+        });
+      const replicationFactor = Math.min(...all.map(({ replicas }) => replicas.length));
+      return { partitions: all.length, replicationFactor, config };
+    });
+  }
+
+  createTopic({ partitions, replicationFactor, config }: TopicDescription): Promise<void> {
+    const { topic } = this.#options;
+    return this.#attempt(async () => {
+      // Waiting for leaders is left to the caller's retries: kafkajs's own gives up at times.
+      await this.#admin.createTopics({
+        waitForLeaders: false,
+        topics: [
+          {
+            topic,
+            numPartitions: partitions,
+            replicationFactor,
+            configEntries: Object.entries(config ?? {}).map(([name, value]) => ({ name, value })),
+          },
+        ],
+      });
+    });
+  }
+
+  offsets(partition: number): Promise<{ readonly start: number; readonly end: number }> {
+    return this.#attempt(async () => {
+      const all = await this.#admin.fetchTopicOffsets(this.#options.topic);
+      const found = all.find((entry) => entry.partition === partition);
+      if (found === undefined)
+        throw new KafkaTrouble('topic_missing', `the topic has no partition ${partition}`);
+      return { start: Number(found.low), end: Number(found.high) };
+    });
+  }
+
+  async read(
+    partition: number,
+    from: number,
+    to: number,
+    each: (offset: number, record: ReceivedKafkaRecord) => void,
+  ): Promise<void> {
+    const { topic } = this.#options;
+    await this.#attempt(() => this.#cluster.addTargetTopic(topic));
+    let next = from;
+    while (next < to) {
+      const messages = await this.#attempt(() => this.#fetch(partition, next));
+      const before = next;
+      for (const message of messages) {
+        const offset = Number(message.offset);
+        // A fetch answers with whole batches: the first may begin earlier.
+        if (offset < next) continue;
+        if (offset >= to) return;
+        each(offset, message);
+        next = offset + 1;
+      }
+      // No data below the end: the rest are markers of the log, which are not delivered.
+      if (next === before && messages.length === 0) return;
+    }
+  }
+
+  async #fetch(partition: number, fetchOffset: number): Promise<readonly FetchedMessage[]> {
+    const { topic } = this.#options;
+    await this.#cluster.refreshMetadataIfNecessary();
+    const leader = this.#cluster
+      .findTopicPartitionMetadata(topic)
+      .find(({ partitionId }) => partitionId === partition)?.leader;
+    if (leader === undefined || leader < 0)
+      throw new KafkaTrouble('unreachable', 'the partition has no leader');
+    const broker = await this.#cluster.findBroker({ nodeId: String(leader) });
+    const { responses } = await broker.fetch({
+      maxWaitTime: 100,
+      minBytes: 1,
+      maxBytes: FETCH_MAX_BYTES,
+      isolationLevel: 0,
+      topics: [
+        { topic, partitions: [{ partition, fetchOffset: String(fetchOffset), maxBytes: FETCH_BYTES }] },
+      ],
+    });
+    return responses[0]?.partitions[0]?.messages ?? [];
+  }
+
+  async send(partition: number, records: readonly KafkaRecord[]): Promise<number | null> {
+    if (this.#sending) throw new Error('a batch is under way on this connection');
+    this.#sending = true;
+    const messages: Message[] = records.map(({ key, headers, value }) => ({
+      key,
+      headers: { ...headers },
+      value,
+      partition,
+    }));
+    try {
+      const [answer] = await this.#attempt(
+        () =>
+          this.#producer.send({
+            topic: this.#options.topic,
+            acks: -1,
+            timeout: REQUEST_TIMEOUT_MS,
+            compression: CODECS[this.#options.compression],
+            messages,
+          }),
+        this.#options.sendTimeoutMs,
+      );
+      this.#sent += records.length;
+      const offset = Number(answer?.baseOffset ?? -1);
+      return offset >= 0 ? offset : null;
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  async close(): Promise<void> {
+    // Nothing is worth waiting for: what is not acknowledged is sent again by the next connection.
+    for (const socket of this.#sockets) socket.destroy();
+    const ended = Promise.allSettled([
+      this.#producer.disconnect(),
+      this.#admin.disconnect(),
+      this.#cluster.disconnect(),
+    ]);
+    await withDeadline(ended, 1000).catch(() => {});
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async #partitions() {
+    try {
+      const { topics } = await this.#admin.fetchTopicMetadata({ topics: [this.#options.topic] });
+      return topics[0]?.partitions ?? null;
+    } catch (error) {
+      if (troubleOf(error).kind === 'topic_missing') return null;
+      throw error;
+    }
+  }
+
+  /** Runs a call of the library within a deadline. @throws KafkaTrouble. */
+  async #attempt<T>(call: () => Promise<T>, timeoutMs = 4 * REQUEST_TIMEOUT_MS): Promise<T> {
+    try {
+      return await withDeadline(call(), timeoutMs);
+    } catch (error) {
+      throw troubleOf(error);
+    }
+  }
+}
+
+/** @throws KafkaTrouble `stalled` when the promise takes longer; it goes on unseen then. */
+export async function withDeadline<T>(promise: Promise<T>, timeoutMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(
+      () => reject(new KafkaTrouble('stalled', `no answer from the brokers within ${timeoutMs / 1000} s`)),
+      timeoutMs,
+    );
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The part of kafkajs's cluster class that reading needs. */
+export interface Cluster {
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  addTargetTopic(topic: string): Promise<void>;
+  refreshMetadataIfNecessary(): Promise<void>;
+  findTopicPartitionMetadata(topic: string): readonly { partitionId: number; leader: number }[];
+  findBroker(of: { nodeId: string }): Promise<{
+    fetch(request: unknown): Promise<{
+      responses: readonly {
+        partitions: readonly { highWatermark: string; messages: readonly FetchedMessage[] }[];
+      }[];
+    }>;
+  }>;
+}
+
+export interface FetchedMessage extends ReceivedKafkaRecord {
+  readonly offset: string;
+  /** A marker of the log, not a record. */
+  readonly isControlRecord?: boolean;
+}
+
+const CREATE_CLUSTER = 'private:Kafka:createCluster';
+
+export function clusterOf(kafka: Kafka): Cluster {
+  const symbol = Object.getOwnPropertySymbols(kafka).find(
+    ({ description }) => description === CREATE_CLUSTER,
+  );
+  const create: unknown = symbol === undefined ? undefined : Reflect.get(kafka, symbol);
+  if (typeof create !== 'function')
+    throw new Error(`kafkajs has no ${CREATE_CLUSTER}: not the pinned version`);
+  return create({ allowAutoTopicCreation: false, metadataMaxAge: 60_000, maxInFlightRequests: 1 }) as Cluster;
+}
+
+/** Error types of the protocol, and what they mean to the shipper. */
+const KINDS: ReadonlyMap<string, TroubleKind> = new Map([
+  ['MESSAGE_TOO_LARGE', 'too_large'],
+  ['RECORD_LIST_TOO_LARGE', 'too_large'],
+  ['UNKNOWN_TOPIC_OR_PARTITION', 'topic_missing'],
+  ['TOPIC_AUTHORIZATION_FAILED', 'authorization'],
+  ['CLUSTER_AUTHORIZATION_FAILED', 'authorization'],
+  ['TRANSACTIONAL_ID_AUTHORIZATION_FAILED', 'authorization'],
+  ['SASL_AUTHENTICATION_FAILED', 'authentication'],
+  ['UNSUPPORTED_SASL_MECHANISM', 'authentication'],
+  ['ILLEGAL_SASL_STATE', 'authentication'],
+  ['NOT_ENOUGH_REPLICAS', 'too_few_replicas'],
+  ['NOT_ENOUGH_REPLICAS_AFTER_APPEND', 'too_few_replicas'],
+  ['INVALID_TIMESTAMP', 'clock'],
+  ['OFFSET_OUT_OF_RANGE', 'out_of_range'],
+  ['GROUP_AUTHORIZATION_FAILED', 'authorization'],
+  ['OUT_OF_ORDER_SEQUENCE_NUMBER', 'producer_lost'],
+  ['UNKNOWN_PRODUCER_ID', 'producer_lost'],
+  ['INVALID_PRODUCER_EPOCH', 'producer_lost'],
+  ['INVALID_PRODUCER_ID_MAPPING', 'producer_lost'],
+]);
+
+/** @returns the failure behind whatever kafkajs has thrown. */
+export function troubleOf(thrown: unknown): KafkaTrouble {
+  if (thrown instanceof KafkaTrouble) return thrown;
+  const error = asError(thrown);
+  for (let inner: unknown = error, depth = 0; inner instanceof Error && depth < 8; depth += 1) {
+    const { type, name, cause, errors } = inner as Error & { type?: unknown; errors?: readonly unknown[] };
+    const kind = typeof type === 'string' ? KINDS.get(type) : undefined;
+    if (kind !== undefined) return new KafkaTrouble(kind, `${String(type)}: ${inner.message}`, error);
+    if (name === 'KafkaJSSASLAuthenticationError')
+      return new KafkaTrouble('authentication', inner.message, error);
+    if (inner.name.startsWith('KafkaJSConnection') || name === 'KafkaJSRequestTimeoutError') {
+      return new KafkaTrouble('unreachable', inner.message, error);
+    }
+    inner = errors?.[0] ?? cause;
+  }
+  return new KafkaTrouble('other', error.message, error);
+}
+
+/**
+ * kafkajs hands setTimeout negative delays, which newer versions of Node warn of once; harmless. Silences that
+ * warning alone, in this thread.
+ */
+export function silenceTimeoutWarning(): void {
+  const emitWarning = process.emitWarning.bind(process);
+  process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
+    if (rest[0] === 'TimeoutNegativeWarning') return;
+    (emitWarning as (warning: string | Error, ...rest: unknown[]) => void)(warning, ...rest);
+  }) as typeof process.emitWarning;
+}
