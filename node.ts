@@ -5,7 +5,8 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
-import { openSpool, recentOrders, SPOOL_DEFAULTS, spoolArchive } from './egress/archive/index.ts';
+import { startArchive } from './archive.ts';
+import { recentOrders } from './egress/archive/index.ts';
 import { createBuilder } from './egress/builder.ts';
 import { startBuilderReady } from './egress/builder-ready.ts';
 import { createPeers } from './egress/peers.ts';
@@ -32,7 +33,14 @@ import type { Side } from './pipeline/order.ts';
 import { type Callers, Pipeline } from './pipeline/pipeline.ts';
 import { ReplacementNonces } from './pipeline/replacement-nonces.ts';
 import type { Arrival } from './pipeline/submission.ts';
-import { connectionReports, hubReports, identityReports, registryReports, spoolReports } from './reports.ts';
+import {
+  connectionReports,
+  hubReports,
+  identityReports,
+  registryReports,
+  shippingReports,
+  spoolReports,
+} from './reports.ts';
 import { SettingError, type Settings } from './settings.ts';
 
 export type ServerName = 'user' | 'system' | 'cert' | 'metrics';
@@ -116,7 +124,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     bodiesReading: () => bodies,
     connections: () =>
       Object.entries(apis).map(([server, handle]) => ({ server, open: handle.connections.size })),
-    archive: sender ? null : () => spool?.state() ?? null,
+    archive: sender ? null : () => archive?.state() ?? null,
   });
 
   // Who we are.
@@ -207,19 +215,13 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   );
   closing('peers', peers, () => peers.close(0));
   const archiveDir = settings.archiveDir === '' ? join(settings.dataDir, 'archive') : settings.archiveDir;
-  const spool = sender
+  const archive = sender
     ? null
-    : await openSpool(
-        {
-          ...SPOOL_DEFAULTS,
-          ...spoolBounds(settings.archiveMaxBytes),
-          dir: archiveDir,
-          nodeId: signer.addressLower,
-          retentionMs: settings.archiveRetentionHours * 3_600_000,
-        },
-        { events: spoolReports(log, metrics) },
+    : await startArchive(
+        { dir: archiveDir, settings },
+        { signer, clock, registry, events: spoolReports(log, metrics), shipping: shippingReports(log) },
       );
-  const archive = spool === null ? null : closing('archive', spoolArchive(spool), () => spool.close());
+  if (archive !== null) closing('archive', archive, () => archive.close(0));
 
   // The pipeline.
   const verifier = new SignatureVerifier({ cacheSize: SIGNER_CACHE });
@@ -259,7 +261,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
       events: counters,
     },
   );
-  if (spool !== null) {
+  if (archive !== null) {
     for await (const order of recentOrders(archiveDir, clock() - settings.dedupeSec * 1e6)) {
       pipeline.remember(order, order.receivedAtUs);
     }
@@ -385,6 +387,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
       const orders = Object.fromEntries(leftBehind);
       log.warn({ event: 'left behind', orders }, 'targets that did not take all their orders before the end');
     }
+    await archive?.close(left());
     await closeInReverse(closers, log);
     log.info({ event: 'stopped' }, 'the node has stopped');
   }
@@ -392,17 +395,6 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   const addresses: Partial<Record<ServerName, ListenAddress>> = {};
   for (const [server, handle] of Object.entries(apis)) addresses[server as ServerName] = handle.address;
   return { addresses, address: signer.address, readiness, close };
-}
-
-/** Sizes of the spool within its bound: in a small one, segments and what waits in memory are small too. */
-function spoolBounds(maxBytes: number) {
-  const { segmentBytes, maxPendingBytes } = SPOOL_DEFAULTS;
-  return {
-    maxBytes,
-    lowBytes: Math.floor(maxBytes * 0.9),
-    segmentBytes: Math.min(segmentBytes, Math.floor(maxBytes / 4)),
-    maxPendingBytes: Math.min(maxPendingBytes, Math.floor(maxBytes / 4)),
-  };
 }
 
 /** One that fails to close does not keep the others open. */

@@ -3,7 +3,7 @@
  * key or a signature.
  */
 import type { Logger } from 'pino';
-import type { SpoolEvents } from './egress/archive/index.ts';
+import type { ShipperEvents, SpoolEvents } from './egress/archive/index.ts';
 import type { DeliveryEvents } from './egress/delivery.ts';
 import type { HubClientEvents } from './identity/hub-client.ts';
 import type { IdentityEvents } from './identity/identity.ts';
@@ -132,5 +132,45 @@ export function spoolReports(log: Logger, metrics: NodeMetrics): SpoolEvents {
       log.warn({ event: 'torn tail', segment, offset, bytes }, 'cut off what a crash had left half written'),
     damage: (segment, offset, message) =>
       log.error({ event: 'damage', segment, offset, reason: message }, 'ALARM: the archive is damaged'),
+  };
+}
+
+/** Logs what the shipper does; a trouble that lasts is logged when it begins, changes and ends. */
+export function shippingReports(log: Logger): Pick<ShipperEvents, Exclude<keyof ShipperEvents, 'shipped'>> {
+  let trouble = '';
+  /** These need somebody to do something. */
+  const alarms: ReadonlySet<string> = new Set(['topic_missing', 'topic_unfit', 'diverged', 'disk']);
+  return {
+    connected() {
+      if (trouble !== '') log.info({ event: 'archive shipping' }, 'the archive is being shipped again');
+      trouble = '';
+    },
+    skipped: (_position, records) =>
+      log.info({ event: 'archive found', records }, 'the brokers had these records already'),
+    trouble(kind, reason) {
+      const text = `${kind} ${reason}`;
+      if (text === trouble) return;
+      trouble = text;
+      const alarm = alarms.has(kind);
+      log[alarm ? 'error' : 'warn'](
+        { event: 'archive not shipped', kind, reason },
+        alarm ? 'ALARM: the archive cannot be shipped' : 'the archive is not shipped just now; trying again',
+      );
+    },
+    topicCreated: (topic) => log.info({ event: 'topic made', topic }, "made the archive's topic"),
+    topicDiffers: (differences) =>
+      log.warn({ event: 'topic differs', differences }, "the archive's topic is not as it was asked for"),
+    lost: (reason) =>
+      log.error(
+        { event: 'lost by the brokers', reason },
+        'ALARM: the brokers have lost acknowledged orders; what is retained is sent again',
+      ),
+    deadLetter: (sequence, bytes) =>
+      log.error(
+        { event: 'dead letter', sequence, bytes },
+        'ALARM: the brokers refuse an order as too large; it stays in dead-letters.ndjson',
+      ),
+    unreadable: (segment, offset, reason) =>
+      log.error({ event: 'damage', segment, offset, reason }, 'ALARM: the archive is damaged'),
   };
 }

@@ -118,6 +118,20 @@ function text(env: string, fallback: string, help: string, extra?: Extra): Setti
   return setting(env, fallback, help, 'text', (value) => value, extra);
 }
 
+function brokers(env: string, help: string): Setting<string[]> {
+  return setting(env, '', help, 'HOST:PORT, separated by commas', (value) => {
+    const list = value.split(',').flatMap((name) => (name.trim() === '' ? [] : [name.trim()]));
+    return list.every((name) => /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):\d{1,5}$/.test(name)) ? list : undefined;
+  });
+}
+
+function topicName(env: string, fallback: string, help: string): Setting<string> {
+  const allowed = '1 to 249 letters, digits, dots, underscores, dashes';
+  return setting(env, fallback, help, allowed, (value) =>
+    /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}$/.test(value) ? value : undefined,
+  );
+}
+
 function names(env: string, fallback: string, help: string): Setting<string[]> {
   return setting(env, fallback, help, 'DNS names and IP addresses, separated by commas', (value) => {
     const list = value.split(',').map((name) => name.trim());
@@ -220,6 +234,80 @@ export const SETTINGS = {
     'size at which the archive refuses new user orders (it never deletes within the retention)',
     1_048_576,
     Number.MAX_SAFE_INTEGER,
+  ),
+  archiveUnshippedMaxBytes: integer(
+    'ARCHIVE_UNSHIPPED_MAX_BYTES',
+    68_719_476_736,
+    'bytes that the brokers do not have yet at which the archive refuses new user orders, until it is three quarters',
+    1_048_576,
+    Number.MAX_SAFE_INTEGER,
+  ),
+  archiveUnshippedMaxSec: integer(
+    'ARCHIVE_UNSHIPPED_MAX_SEC',
+    21_600,
+    'age of the oldest order that the brokers do not have yet at which new user orders are refused, until it is three quarters',
+    1,
+    2_592_000,
+  ),
+  archiveCheckpointSec: integer(
+    'ARCHIVE_CHECKPOINT_SEC',
+    5,
+    'seconds between two signed checkpoints of the archive while orders come',
+    1,
+    3600,
+  ),
+  kafkaBrokers: brokers(
+    'KAFKA_BROKERS',
+    'brokers that the archive is shipped to; empty = none, its segments are the archive',
+  ),
+  kafkaTopic: topicName(
+    'KAFKA_TOPIC',
+    'orders',
+    'topic of the archive; made if it is not there, never altered',
+  ),
+  kafkaTopicPartitions: integer(
+    'KAFKA_TOPIC_PARTITIONS',
+    12,
+    'partitions of the topic; each node writes to one',
+    1,
+    10_000,
+  ),
+  kafkaTopicReplication: integer('KAFKA_TOPIC_REPLICATION', 3, 'replicas of each partition', 1, 100),
+  kafkaTopicMinInsync: integer(
+    'KAFKA_TOPIC_MIN_INSYNC',
+    2,
+    'replicas that must have an order before it counts as shipped',
+    1,
+    100,
+  ),
+  kafkaTopicRetentionHours: integer(
+    'KAFKA_TOPIC_RETENTION_HOURS',
+    0,
+    'how long the brokers keep orders; 0 = for ever',
+    0,
+    876_000,
+  ),
+  kafkaTls: flag('KAFKA_TLS', true, 'TLS to the brokers'),
+  kafkaCaFile: text('KAFKA_CA_FILE', '', "PEM file of the brokers' authorities; empty = the system's"),
+  kafkaCertFile: text(
+    'KAFKA_CERT_FILE',
+    '',
+    'PEM file of the client certificate to show the brokers; empty = none',
+  ),
+  kafkaKeyFile: text('KAFKA_KEY_FILE', '', 'PEM file of its private key'),
+  kafkaSasl: oneOf(
+    'KAFKA_SASL',
+    ['none', 'scram-sha-256', 'scram-sha-512'],
+    'none',
+    'how to log in at the brokers; only with TLS',
+  ),
+  kafkaUsername: text('KAFKA_USERNAME', '', 'user name at the brokers'),
+  kafkaPassword: text('KAFKA_PASSWORD', '', 'password at the brokers', { secret: true }),
+  kafkaCompression: oneOf(
+    'KAFKA_COMPRESSION',
+    ['zstd', 'gzip', 'none'],
+    'zstd',
+    'how batches to the brokers are compressed',
   ),
   maxRequestBodySizeBytes: integer(
     'MAX_REQUEST_BODY_SIZE_BYTES',

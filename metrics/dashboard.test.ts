@@ -35,6 +35,7 @@ async function servedNames(): Promise<Set<string>> {
       lastSequence: 0,
       durableSequence: 0,
       oldestRecordAgeMs: 0,
+      unshipped: null,
     }),
   });
   const text = await registry.metrics();

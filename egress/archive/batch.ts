@@ -17,6 +17,8 @@ export class Batch {
   #waiting: Done[] = [];
   /** Latest received-at of the records, unix µs; 0 when empty. */
   newestUs = 0;
+  /** Records that are orders. */
+  orders = 0;
 
   /** Frames from 0 to {@link length}. */
   get buffer(): Buffer {
@@ -47,6 +49,7 @@ export class Batch {
     this.#waiting = [];
     this.#length = 0;
     this.newestUs = 0;
+    this.orders = 0;
     if (this.#buffer.length > KEPT_BYTES) this.#buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
     return waiting;
   }

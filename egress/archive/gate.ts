@@ -6,12 +6,13 @@
  * | --- | --- | --- | --- |
  * | pending | more than maxPendingBytes wait to become durable | half of it | yes |
  * | bytes | the segments reach maxBytes and none is past its retention | they fall to lowBytes | yes |
+ * | unshipped | the brokers lack maxUnshippedBytes, or records older than maxUnshippedMs | both fall to their low marks | yes |
  * | disk_full | the disk or the quota is full on write | there is room again, tried every probeMs | yes |
  * | failed | any other error of the disk | the node is restarted | no |
  * | closing | the spool is being closed | never | yes, at the restarted node |
  */
 
-export type GateReason = 'pending' | 'bytes' | 'disk_full' | 'failed' | 'closing';
+export type GateReason = 'pending' | 'bytes' | 'unshipped' | 'disk_full' | 'failed' | 'closing';
 
 /** What the sender is told; the gravest reason first. */
 const MESSAGES: readonly (readonly [GateReason, string])[] = [
@@ -19,6 +20,7 @@ const MESSAGES: readonly (readonly [GateReason, string])[] = [
   ['closing', 'the archive is shutting down'],
   ['disk_full', 'the disk of the archive is full, try again later'],
   ['bytes', 'the archive is full, try again later'],
+  ['unshipped', 'the brokers of the archive are behind, try again later'],
   ['pending', 'the archive is behind, try again in a second'],
 ];
 

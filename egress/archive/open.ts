@@ -2,7 +2,7 @@
  * Opens a spool folder: makes it, locks it, repairs its end (recover.ts) and begins a new epoch where the old one
  * cannot be carried on (epoch.ts).
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { EPOCH_CONTROL, encodeOpening } from './epoch.ts';
 import { type SpoolFiles, systemFiles } from './files.ts';
@@ -20,7 +20,9 @@ import { type Recovery, recover } from './recover.ts';
 import { type Clock, Retention, systemClock } from './retention.ts';
 import { ROOM_FILE } from './room.ts';
 import { syncDirectory, UNFINISHED_SEGMENT } from './segment.ts';
+import { readWatermark } from './shipping/watermark.ts';
 import { Spool, type SpoolEvents, type SpoolOptions, type SpoolStart } from './spool.ts';
+import { Unshipped } from './unshipped.ts';
 import { carryOn, newSegment, SegmentWriter } from './writer.ts';
 
 /** Kafka numbers partitions in 32 bits with a sign. */
@@ -52,23 +54,33 @@ export async function openSpool(options: SpoolOptions, modules: SpoolModules): P
       recovery.active === null
         ? await openEpoch(options, recovery, clock, files)
         : carryOnEpoch(options, recovery.active, files);
-    const retention = new Retention(options.dir, options.retentionMs, clock);
+    const { shipping } = options;
+    const retention = new Retention(options.dir, options.retentionMs, clock, shipping !== null);
+    const unshipped = shipping === null ? null : new Unshipped(shipping.maxMs);
     // No record of a segment is newer than the opening of the one after it.
     const openings = [...recovery.sealed.map((segment) => segment.openedAtUs), writer.segment.openedAtUs];
-    recovery.sealed.forEach(({ file, openedAtUs }, position) => {
+    for (const [position, { file, openedAtUs }] of recovery.sealed.entries()) {
       const newestUs = openings[position + 1] ?? openedAtUs;
-      retention.keep(
-        file.name,
-        file.bytes,
-        retention.monotonicOf(openedAtUs),
-        retention.monotonicOf(newestUs),
-      );
-    });
-    return new Spool(options, { lock, writer, retention, clock, events }, start);
+      // See Retention.shippedUpTo.
+      const changedUs = shipping === null ? 0 : await changedAtUs(file.path);
+      const openedAt = retention.monotonicOf(openedAtUs);
+      retention.keep(file.name, file.bytes, openedAt, retention.monotonicOf(Math.max(newestUs, changedUs)));
+      unshipped?.begin(file.name, openedAt);
+      unshipped?.grow(file.bytes, openedAt);
+    }
+    const openedAt = retention.monotonicOf(writer.segment.openedAtUs);
+    unshipped?.begin(writer.segment.name, openedAt);
+    unshipped?.grow(writer.segment.end, openedAt);
+    const shipped = shipping === null ? null : await readWatermark(options.dir, shipping.topic);
+    return new Spool(options, { lock, writer, retention, unshipped, clock, events }, start, shipped);
   } catch (error) {
     lock.release();
     throw error;
   }
+}
+
+async function changedAtUs(path: string): Promise<number> {
+  return (await stat(path)).mtimeMs * 1000;
 }
 
 function carryOnEpoch(
@@ -120,6 +132,13 @@ function checkOptions(options: SpoolOptions): void {
   }
   if (!Number.isInteger(options.partition) || options.partition < 0 || options.partition > MAX_PARTITION) {
     throw new RangeError(`partition: a whole number from 0 to ${MAX_PARTITION}`);
+  }
+  const { shipping } = options;
+  if (shipping !== null && !(shipping.maxBytes > shipping.lowBytes && shipping.lowBytes > 0)) {
+    throw new RangeError('shipping.lowBytes: above 0 and below shipping.maxBytes');
+  }
+  if (shipping !== null && !(shipping.maxMs > shipping.lowMs && shipping.lowMs > 0)) {
+    throw new RangeError('shipping.lowMs: above 0 and below shipping.maxMs');
   }
   if (lowBytes >= maxBytes) throw new RangeError('lowBytes: below maxBytes');
   // Else retention could delete all it may and the gate would stay closed.

@@ -1,12 +1,13 @@
 /**
  * The complete segments of a folder and their bytes, and which of them may go: those whose newest record is
- * older than the retention. A full disk is no reason to delete earlier.
+ * older than the retention. A full disk is no reason to delete earlier. Where brokers are to have them, the retention
+ * begins when they have: brokers acknowledge before their own disks are sure, so what they lose can be sent again.
  *
  * Ages come from the wall clock once, when the folder is opened, and from the monotonic clock after that, so a
  * clock that jumps while the node runs deletes nothing early. A clock that is wrong at the start is believed; a
  * record dated in the future counts as new.
  */
-import { unlink } from 'node:fs/promises';
+import { unlink, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** Two clocks, so that tests can move them. */
@@ -24,7 +25,7 @@ interface Kept {
   readonly bytes: number;
   /** Monotonic ms at which its first record came, and from which on it may go. */
   readonly openedAt: number;
-  readonly expiresAt: number;
+  expiresAt: number;
 }
 
 export class Retention {
@@ -33,11 +34,17 @@ export class Retention {
   readonly #clock: Clock;
   readonly #kept: Kept[] = [];
   #bytes = 0;
+  /** Segments before this name are shipped; null: there is nobody to ship to. */
+  #shippedBefore: string | null;
+  /** Of #kept, how many are shipped. */
+  #shipped = 0;
 
-  constructor(dir: string, retentionMs: number, clock: Clock) {
+  /** @param ships whether brokers are to have each segment before it may go. */
+  constructor(dir: string, retentionMs: number, clock: Clock, ships = false) {
     this.#dir = dir;
     this.#retentionMs = retentionMs;
     this.#clock = clock;
+    this.#shippedBefore = ships ? '' : null;
   }
 
   /** Bytes of all complete segments. */
@@ -66,6 +73,29 @@ export class Retention {
   }
 
   /**
+   * The brokers have every segment before this one: their retention begins now. For a restart, a segment's time of
+   * change on disk says when that was.
+   */
+  async shippedUpTo(name: string): Promise<void> {
+    if (this.#shippedBefore === null || name <= this.#shippedBefore) return;
+    const known = this.#shippedBefore !== '';
+    this.#shippedBefore = name;
+    const touched: Promise<void>[] = [];
+    for (let next = this.#kept[this.#shipped]; next !== undefined && next.name < name; ) {
+      // At the start, what was shipped earlier is dated by keep().
+      if (known) {
+        next.expiresAt = Math.max(next.expiresAt, this.#clock.monotonic() + this.#retentionMs);
+        const now = new Date();
+        // Without it the segment goes earlier after a restart, still a retention after its newest record.
+        touched.push(utimes(join(this.#dir, next.name), now, now).catch(() => {}));
+      }
+      this.#shipped += 1;
+      next = this.#kept[this.#shipped];
+    }
+    await Promise.all(touched);
+  }
+
+  /**
    * Deletes what has expired, oldest first and without leaving holes.
    * @returns the names of the deleted segments.
    * @throws the error of the file system.
@@ -74,10 +104,12 @@ export class Retention {
     const deleted: string[] = [];
     for (let oldest = this.#kept[0]; oldest !== undefined; oldest = this.#kept[0]) {
       if (oldest.expiresAt > this.#clock.monotonic()) break;
+      if (this.#shippedBefore !== null && oldest.name >= this.#shippedBefore) break;
       await unlink(join(this.#dir, oldest.name)).catch((error: NodeJS.ErrnoException) => {
         if (error.code !== 'ENOENT') throw error;
       });
       this.#kept.shift();
+      this.#shipped = Math.max(0, this.#shipped - 1);
       this.#bytes -= oldest.bytes;
       deleted.push(oldest.name);
     }

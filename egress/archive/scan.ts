@@ -72,6 +72,8 @@ export class SegmentScan {
   /** Null after a resumption: the record before is not known, so the chain starts anew with the next one. */
   #chain: string | null;
   #problem: ScanProblem | null = null;
+  /** Bytes of the file that may be read: behind them a writer may still take back what it wrote. */
+  readableBytes = Number.POSITIVE_INFINITY;
   #resumeFrom = SEGMENT_HEADER_BYTES;
 
   private constructor(file: FileHandle, header: SegmentHeader) {
@@ -234,13 +236,9 @@ export class SegmentScan {
     this.#base = offset;
     this.#held = kept;
     start = 0;
-    while (this.#held < buffer.length) {
-      const { bytesRead } = await this.#file.read(
-        buffer,
-        this.#held,
-        buffer.length - this.#held,
-        offset + this.#held,
-      );
+    const most = Math.min(buffer.length, this.readableBytes - offset);
+    while (this.#held < most) {
+      const { bytesRead } = await this.#file.read(buffer, this.#held, most - this.#held, offset + this.#held);
       if (bytesRead === 0) break;
       this.#held += bytesRead;
       if (this.#held >= wanted) break;

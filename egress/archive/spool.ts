@@ -24,6 +24,8 @@ import type { RecoveryEvents } from './recover.ts';
 import type { Clock, Retention } from './retention.ts';
 import { hasRoom } from './room.ts';
 import { SEGMENT_HEADER_BYTES } from './segment.ts';
+import type { SpoolPosition } from './shipping/watermark.ts';
+import type { Unshipped } from './unshipped.ts';
 import { DiskFullError, type SegmentWriter } from './writer.ts';
 
 /** Settings of a spool; times in milliseconds. Defaults: SPOOL_DEFAULTS. */
@@ -48,6 +50,18 @@ export interface SpoolOptions {
   readonly roomBytes: number;
   /** How often a full disk is looked at. */
   readonly probeMs: number;
+  /** Set where a shipper takes the records to brokers: then nothing is deleted before they have it. */
+  readonly shipping: ShippingMarks | null;
+}
+
+/** How far the brokers may be behind: at a high mark orders are refused, at both low marks they are taken again. */
+export interface ShippingMarks {
+  /** Topic that the shipper's watermark must be of. */
+  readonly topic: string;
+  readonly maxBytes: number;
+  readonly lowBytes: number;
+  readonly maxMs: number;
+  readonly lowMs: number;
 }
 
 export const SPOOL_DEFAULTS = {
@@ -59,12 +73,13 @@ export const SPOOL_DEFAULTS = {
   maxPendingBytes: 64 * 1024 * 1024,
   roomBytes: 1024 * 1024,
   probeMs: 1000,
+  shipping: null,
 } as const satisfies Omit<SpoolOptions, 'dir' | 'nodeId'>;
 
 /** Told what happens, for logs and metrics. Must not throw. */
 export interface SpoolEvents extends RecoveryEvents, GateEvents {
-  /** A commit became durable; `seconds` from its write to the end of its sync. */
-  committed(records: number, bytes: number, seconds: number): void;
+  /** A commit became durable: that many orders, and perhaps a checkpoint; `seconds` from its write to the end of its sync. */
+  committed(orders: number, bytes: number, seconds: number): void;
   /** Retention deleted a segment. */
   segmentDeleted(segment: string): void;
   /** Retention could not delete; it tries again. */
@@ -84,6 +99,8 @@ export interface SpoolState {
   readonly durableSequence: number;
   /** Age of the oldest segment that is still there. */
   readonly oldestRecordAgeMs: number;
+  /** What the brokers do not have yet; null without brokers. */
+  readonly unshipped: { readonly bytes: number; readonly ageMs: number } | null;
 }
 
 /** Where a spool begins: what open.ts found or made. Everything up to it is durable. */
@@ -101,12 +118,16 @@ export interface SpoolParts {
   readonly lock: Lock;
   readonly writer: SegmentWriter;
   readonly retention: Retention;
+  /** Null without brokers. */
+  readonly unshipped: Unshipped | null;
   readonly clock: Clock;
   readonly events: SpoolEvents;
 }
 
 /** How often segments past their retention are looked for, at most. */
 const RETENTION_CHECK_MS = 60_000;
+/** How often the age of what is not shipped is looked at. */
+const AGE_CHECK_MS = 1000;
 
 export class Spool {
   readonly #options: SpoolOptions;
@@ -116,6 +137,7 @@ export class Spool {
   readonly #prefix: string;
   readonly #partition: number;
   readonly #retentionTimer: NodeJS.Timeout;
+  readonly #ageTimer: NodeJS.Timeout | null;
   #probeTimer: NodeJS.Timeout | null = null;
   #probing: Promise<void> | null = null;
 
@@ -139,7 +161,12 @@ export class Spool {
   #closed: Promise<void> | null = null;
 
   /** Use openSpool (open.ts). */
-  constructor(options: SpoolOptions, parts: SpoolParts, start: SpoolStart) {
+  constructor(
+    options: SpoolOptions,
+    parts: SpoolParts,
+    start: SpoolStart,
+    shipped: SpoolPosition | null = null,
+  ) {
     this.#options = options;
     this.#parts = parts;
     this.#gate = new Gate(parts.events);
@@ -152,6 +179,12 @@ export class Spool {
     this.#activeOpenedAt = parts.retention.monotonicOf(parts.writer.segment.openedAtUs);
     const every = Math.min(RETENTION_CHECK_MS, Math.max(10, options.retentionMs / 10));
     this.#retentionTimer = setInterval(() => this.#expire(), every).unref();
+    const { shipping } = options;
+    this.#ageTimer =
+      shipping === null
+        ? null
+        : setInterval(() => this.#checkUnshipped(), Math.min(AGE_CHECK_MS, shipping.maxMs / 10)).unref();
+    if (shipped !== null) this.shipped(shipped);
     this.#checkMarks();
     this.#expire();
   }
@@ -178,6 +211,7 @@ export class Spool {
     }
     const sequence = this.#sequence + 1;
     const chain = chainAfter(this.#chain, sequence, record.value);
+    this.#filling.orders += 1;
     this.#add(
       sequence,
       chain,
@@ -231,8 +265,22 @@ export class Spool {
     this.#schedule();
   }
 
+  /** The place up to which everything is durable. */
+  get durable(): SpoolPosition {
+    const { name: segment, end } = this.#parts.writer.segment;
+    return { segment, end, epoch: this.#epoch, sequence: this.#durableSequence };
+  }
+
+  /** The brokers have everything up to a place. */
+  shipped(position: SpoolPosition): void {
+    const { retention, unshipped, events } = this.#parts;
+    unshipped?.ship(position);
+    retention.shippedUpTo(position.segment).catch((error: Error) => events.retentionFailed(error));
+    this.#checkUnshipped();
+  }
+
   state(): SpoolState {
-    const { retention, clock } = this.#parts;
+    const { retention, unshipped, clock } = this.#parts;
     const { reason } = this.#gate;
     return {
       accepting: reason === null,
@@ -243,6 +291,8 @@ export class Spool {
       lastSequence: this.#sequence,
       durableSequence: this.#durableSequence,
       oldestRecordAgeMs: clock.monotonic() - (retention.oldestOpenedAt ?? this.#activeOpenedAt),
+      unshipped:
+        unshipped === null ? null : { bytes: unshipped.bytes, ageMs: unshipped.ageMs(clock.monotonic()) },
     };
   }
 
@@ -263,6 +313,16 @@ export class Spool {
     const bytes = this.#bytes();
     if (bytes >= maxBytes) this.#gate.close('bytes');
     else if (bytes <= lowBytes) this.#gate.open('bytes');
+  }
+
+  #checkUnshipped(): void {
+    const { unshipped, clock } = this.#parts;
+    const { shipping } = this.#options;
+    if (unshipped === null || shipping === null) return;
+    const { bytes } = unshipped;
+    const ageMs = unshipped.ageMs(clock.monotonic());
+    if (bytes >= shipping.maxBytes || ageMs >= shipping.maxMs) this.#gate.close('unshipped');
+    else if (bytes <= shipping.lowBytes && ageMs <= shipping.lowMs) this.#gate.open('unshipped');
   }
 
   /** A commit begins after the events of this turn of the loop, so that orders that came together go together. */
@@ -314,7 +374,7 @@ export class Spool {
   async #commit(batch: Batch): Promise<Error | null> {
     const { writer, clock, events } = this.#parts;
     const started = clock.monotonic();
-    const { length, records, newestUs } = batch;
+    const { length, orders, newestUs } = batch;
     const sequence = this.#sequence;
     const chain = this.#chain;
     try {
@@ -328,8 +388,10 @@ export class Spool {
     this.#durableChain = chain;
     this.#newestUs = Math.max(this.#newestUs, newestUs);
     this.#pendingBytes -= length;
+    this.#parts.unshipped?.grow(writer.segment.end, clock.monotonic());
     this.#checkMarks();
-    events.committed(records, length, (clock.monotonic() - started) / 1000);
+    this.#checkUnshipped();
+    events.committed(orders, length, (clock.monotonic() - started) / 1000);
     return null;
   }
 
@@ -345,6 +407,7 @@ export class Spool {
       partition: this.#partition,
     });
     retention.keep(name, end, this.#activeOpenedAt, clock.monotonic());
+    this.#parts.unshipped?.begin(writer.segment.name, clock.monotonic());
     this.#activeOpenedAt = clock.monotonic();
     this.#expire();
   }
@@ -398,6 +461,7 @@ export class Spool {
   async #shutDown(): Promise<void> {
     this.#gate.close('closing');
     clearInterval(this.#retentionTimer);
+    if (this.#ageTimer !== null) clearInterval(this.#ageTimer);
     if (this.#probeTimer !== null) clearTimeout(this.#probeTimer);
     this.#start();
     while (this.#running !== null) await this.#running;

@@ -497,8 +497,7 @@ export function troubleOf(thrown: unknown): KafkaTrouble {
  */
 export function silenceTimeoutWarning(): void {
   const emitWarning = process.emitWarning.bind(process);
-  process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
-    if (rest[0] === 'TimeoutNegativeWarning') return;
-    (emitWarning as (warning: string | Error, ...rest: unknown[]) => void)(warning, ...rest);
-  }) as typeof process.emitWarning;
+  Reflect.set(process, 'emitWarning', (warning: string | Error, ...rest: unknown[]) => {
+    if (rest[0] !== 'TimeoutNegativeWarning') Reflect.apply(emitWarning, process, [warning, ...rest]);
+  });
 }

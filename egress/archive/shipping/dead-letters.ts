@@ -1,0 +1,40 @@
+/**
+ * Records that the brokers have refused for good, as lines of JSON in `dead-letters.ndjson` beside the segments, which
+ * are deleted some day: this file never is. What stands in Kafka in their place: withheld.ts.
+ */
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ArchiveRecord } from '../record.ts';
+import { syncDirectory } from '../segment.ts';
+
+const FILE = 'dead-letters.ndjson';
+
+/**
+ * Adds a record and makes it durable. A crash may leave it there twice; `n`, `e` and `s` tell.
+ * @throws the error of the file system.
+ */
+export async function keepDeadLetter(dir: string, record: ArchiveRecord): Promise<void> {
+  const {
+    nodeId: n,
+    epoch: e,
+    sequence: s,
+    chain: h,
+    receivedAtUs: t,
+    method,
+    control,
+    signer,
+    hash,
+  } = record;
+  const head = JSON.stringify({ n, e, s, h, t, method, control, signer, hash });
+  const file = await open(join(dir, FILE), 'a', 0o600);
+  try {
+    // The value is JSON and is taken over byte for byte.
+    await file.appendFile(
+      Buffer.concat([Buffer.from(`${head.slice(0, -1)},"value":`), record.value, Buffer.from('}\n')]),
+    );
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await syncDirectory(dir);
+}
