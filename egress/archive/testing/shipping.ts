@@ -13,7 +13,7 @@ import {
   type ShipperOptions,
 } from '../shipping/shipper.ts';
 import type { Spool } from '../spool.ts';
-import { orderNumber } from './orders.ts';
+import { order, orderNumber } from './orders.ts';
 
 export function kafkaOptions(brokers: readonly string[], topic: string, more: Partial<KafkaOptions> = {}) {
   return {
@@ -231,4 +231,38 @@ function afterReaderRule(records: readonly ArchiveRecord[], problems: string[]) 
     if (number !== null) numbers.push(number);
   }
   return { numbers, duplicates, problems };
+}
+
+/** Orders that keep coming until they are stopped, one every 2 ms. */
+export interface Flow {
+  /** Numbers of the orders whose senders have been told of success. */
+  readonly acknowledged: readonly number[];
+  /** Resolves when every answer is there. */
+  stop(): Promise<void>;
+}
+
+export function startFlow(spool: Spool, first = 1): Flow {
+  const acknowledged: number[] = [];
+  const answers: Promise<void>[] = [];
+  let next = first;
+  const timer = setInterval(() => {
+    const n = next;
+    next += 1;
+    answers.push(
+      new Promise((resolve) => {
+        spool.append(order(n, 200), (error) => {
+          if (error === null) acknowledged.push(n);
+          resolve();
+        });
+      }),
+    );
+  }, 2);
+  onTestFinished(() => clearInterval(timer));
+  return {
+    acknowledged,
+    async stop() {
+      clearInterval(timer);
+      await Promise.all(answers);
+    },
+  };
 }
