@@ -27,17 +27,21 @@ async function filled(count: number, bytes: number): Promise<string> {
 }
 
 describe('the archive command', () => {
-  test.each([['--help'], ['tail', '--help'], ['export', '-h'], ['verify', '--help']])(
-    '%s %s',
-    async (...args) => {
-      const { code, stdout, stderr } = await archive(...args);
-      expect([code, stderr]).toEqual([0, '']);
-      expect(stdout).toMatch(/^Usage: npm run archive -- /);
-    },
-  );
+  test.each([
+    ['--help'],
+    ['tail', '--help'],
+    ['export', '-h'],
+    ['verify', '--help'],
+    ['replay', '--help'],
+    ['stats', '-h'],
+  ])('%s %s', async (...args) => {
+    const { code, stdout, stderr } = await archive(...args);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^Usage: npm run archive -- /);
+  });
 
   test('an archive that is whole: 0, and nothing on standard error', async () => {
-    const { code, stdout, stderr } = await archive('verify', '--dir', await filled(20, 10));
+    const { code, stdout, stderr } = await archive('verify', '--no-inspect', '--dir', await filled(20, 10));
     expect([code, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(/\n20 orders, 1 segment, .*\nall is well\n$/);
   });
@@ -59,7 +63,7 @@ describe('the archive command', () => {
 
   test('a reader that has enough (| head) ends it quietly', async () => {
     const dir = await filled(500, 4000);
-    const child = spawn(process.execPath, [MAIN, 'export', '--dir', dir], {
+    const child = spawn(process.execPath, [MAIN, 'export', '--no-inspect', '--dir', dir], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     onTestFinished(() => void child.kill('SIGKILL'));

@@ -1,11 +1,13 @@
-/** The archive's commands: `npm run archive -- tail|export|verify`. They only read; a node may be writing. */
+/** The archive's commands: `npm run archive -- tail|replay|verify|export|stats`. They only read; a node may be writing. */
 import { type Command, EXIT, UsageError } from './commands/command.ts';
 import { exportCommand } from './commands/export.ts';
+import { replayCommand } from './commands/replay.ts';
+import { statsCommand } from './commands/stats.ts';
 import { tailCommand } from './commands/tail.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { asError } from './failure.ts';
 
-const COMMANDS: readonly Command[] = [tailCommand, exportCommand, verifyCommand];
+const COMMANDS: readonly Command[] = [tailCommand, replayCommand, verifyCommand, exportCommand, statsCommand];
 
 const HELP = `Usage: npm run archive -- COMMAND [options]
 

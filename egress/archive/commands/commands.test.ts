@@ -1,14 +1,15 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PassThrough, Writable } from 'node:stream';
+import { PassThrough } from 'node:stream';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { collector, runCommand } from '../testing/command-run.ts';
 import { order, range } from '../testing/orders.ts';
 import { append, appendEach, openTestSpool, temporaryFolder } from '../testing/spool.ts';
 import { type Command, UsageError } from './command.ts';
 import { exportCommand } from './export.ts';
-import { archiveDir } from './folder.ts';
 import { tailCommand } from './tail.ts';
 import { verifyCommand } from './verify.ts';
+import { archiveDir } from './where.ts';
 
 /** A moment after the first 1000 test orders. */
 const NOW = 1_750_000_000_001;
@@ -24,26 +25,10 @@ async function filled(count: number): Promise<string> {
   return dir;
 }
 
-function collector(isTTY = false) {
-  let text = '';
-  const stream = new Writable({
-    write(chunk: Buffer, _encoding, done) {
-      text += chunk.toString();
-      done();
-    },
-  });
-  return Object.assign(stream, { isTTY, text: () => text });
-}
-
-/** Runs a command to its end. */
-async function run(command: Command, args: string[], { isTTY = false, env = {} } = {}) {
-  const stdout = collector();
-  const stderr = collector(isTTY);
-  const signal = new AbortController().signal;
-  const code = await command.run(args, { stdout, stderr, env, signal, now: () => NOW });
-  const out = stdout.text();
-  const lines = out === '' ? [] : out.trimEnd().split('\n');
-  return { code, out, lines, err: stderr.text() };
+/** Runs a command to its end. The test orders are signed by nobody, so that they are inspected only where that is asked for. */
+function run(command: Command, options: string[], { isTTY = false, env = {}, inspect = false } = {}) {
+  const args = inspect || command === tailCommand ? options : [...options, '--no-inspect'];
+  return runCommand(command, args, { isTTY, env, now: NOW });
 }
 
 /** The order numbers of JSON lines. */
@@ -144,7 +129,13 @@ describe('export', () => {
     const stdout = new PassThrough({ highWaterMark: 1000 });
     const stderr = collector();
     const signal = new AbortController().signal;
-    const done = exportCommand.run(['--dir', dir], { stdout, stderr, env: {}, signal, now: () => NOW });
+    const done = exportCommand.run(['--dir', dir, '--no-inspect'], {
+      stdout,
+      stderr,
+      env: {},
+      signal,
+      now: () => NOW,
+    });
     let most = 0;
     let text = '';
     void done.then(() => stdout.end());
@@ -256,16 +247,7 @@ describe('tail', () => {
 });
 
 test('the folder is the one that a node with the same environment writes', () => {
-  const dirOf = (env: Record<string, string>, option?: string) => {
-    const stream = collector();
-    return archiveDir(option, {
-      env,
-      stdout: stream,
-      stderr: stream,
-      signal: AbortSignal.abort(),
-      now: () => 0,
-    });
-  };
+  const dirOf = (env: Record<string, string>, option?: string) => archiveDir(option, env);
   expect(dirOf({})).toBe('data/archive');
   expect(dirOf({ DATA_DIR: '/data', ARCHIVE_DIR: '' })).toBe('/data/archive');
   expect(dirOf({ DATA_DIR: '/data', ARCHIVE_DIR: '/spool' })).toBe('/spool');

@@ -1,4 +1,4 @@
-/** A progress bar on a terminal: bytes read of bytes in all. Nothing where there is no terminal. */
+/** A progress bar on a terminal: how much is read of all. Nothing where there is no terminal. */
 import type { Surroundings } from './command.ts';
 
 type Terminal = Surroundings['stderr'];
@@ -9,24 +9,30 @@ const EVERY_MS = 100;
 export class Progress {
   readonly #stream: Terminal | null;
   readonly #total: number;
+  readonly #unit: 'bytes' | 'records';
   #drawnAt = 0;
 
-  constructor(stream: Terminal, totalBytes: number) {
+  constructor(stream: Terminal, total: number, unit: 'bytes' | 'records') {
     this.#stream = stream.isTTY === true ? stream : null;
-    this.#total = Math.max(1, totalBytes);
+    this.#total = Math.max(1, total);
+    this.#unit = unit;
   }
 
   /** Draws, at most ten times a second. */
-  update(doneBytes: number): void {
+  update(done: number): void {
     if (this.#stream === null) return;
     const now = performance.now();
     if (now - this.#drawnAt < EVERY_MS) return;
     this.#drawnAt = now;
-    const share = Math.min(1, doneBytes / this.#total);
+    const share = Math.min(1, done / this.#total);
     const filled = Math.round(share * WIDTH);
     const bar = '#'.repeat(filled) + '.'.repeat(WIDTH - filled);
     const percent = String(Math.floor(share * 100)).padStart(3);
-    this.#stream.write(`\r[${bar}] ${percent} %  ${megabytes(doneBytes)} of ${megabytes(this.#total)} MB`);
+    const counts =
+      this.#unit === 'bytes'
+        ? `${megabytes(done)} of ${megabytes(this.#total)} MB`
+        : `${done} of ${this.#total} records`;
+    this.#stream.write(`\r[${bar}] ${percent} %  ${counts}`);
   }
 
   /** Removes the bar from its line, so that text can be printed; the next update draws it again. */

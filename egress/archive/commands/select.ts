@@ -1,4 +1,4 @@
-/** Which orders a command shows: by method, signer and time received. */
+/** Which orders a command shows: by method, signer, node and time received. */
 import { METHODS } from '../../../pipeline/order.ts';
 import type { ArchiveRecord } from '../record.ts';
 import { isOrder } from '../walk.ts';
@@ -8,12 +8,14 @@ import { UsageError } from './command.ts';
 export const SELECT_OPTIONS = {
   method: { type: 'string', multiple: true },
   signer: { type: 'string', multiple: true },
+  node: { type: 'string', multiple: true },
   since: { type: 'string' },
   until: { type: 'string' },
 } as const;
 
 export const SELECT_HELP = `  --method NAME     only this method (${METHODS.filter((method) => method !== 'bid_subsidiseBlock').join(', ')}); may be repeated
   --signer ADDRESS  only orders of this signer; may be repeated
+  --node ID         only orders that this node archived; may be repeated
   --since TIME      only orders received at or after TIME
   --until TIME      only orders received before TIME
                     TIME is 2025-06-30, 2025-06-30T12:00:00 (UTC unless a zone is given), or an age: 90s, 15m, 6h, 2d`;
@@ -29,6 +31,7 @@ export interface Selection {
 interface SelectionValues {
   readonly method?: string[] | undefined;
   readonly signer?: string[] | undefined;
+  readonly node?: string[] | undefined;
   readonly since?: string | undefined;
   readonly until?: string | undefined;
 }
@@ -50,6 +53,8 @@ export function parseSelection(values: SelectionValues, nowMs: number): Selectio
       throw new UsageError(`--signer: '${signer}' is no address (0x and 40 hex digits)`);
     }
   }
+  // Node ids are told apart to the letter; an address may be given with its checksum.
+  const nodes = new Set(values.node?.flatMap((node) => [node, node.toLowerCase()]));
   const sinceUs = values.since === undefined ? 0 : parseTime('--since', values.since, nowMs);
   const untilUs =
     values.until === undefined ? Number.POSITIVE_INFINITY : parseTime('--until', values.until, nowMs);
@@ -62,7 +67,8 @@ export function parseSelection(values: SelectionValues, nowMs: number): Selectio
       record.receivedAtUs >= sinceUs &&
       record.receivedAtUs < untilUs &&
       (methods.size === 0 || methods.has(record.method ?? '')) &&
-      (signers.size === 0 || signers.has(record.signer ?? '')),
+      (signers.size === 0 || signers.has(record.signer ?? '')) &&
+      (nodes.size === 0 || nodes.has(record.nodeId)),
   };
 }
 
