@@ -1,4 +1,5 @@
 /** What a node would write, as records without files or brokers: an epoch with its chain, orders and signed checkpoints. */
+import type { Message } from 'kafkajs';
 import { createOrderSource } from '../../../devnet/orders.ts';
 import { createSigner, type Signer } from '../../../identity/signature.ts';
 import { CHECKPOINT_CONTROL, encodeCheckpoint } from '../checkpoint.ts';
@@ -21,7 +22,7 @@ export class Journal {
   }
 
   get nodeId(): string {
-    return this.signer.address;
+    return this.signer.addressLower;
   }
 
   get end(): { readonly s: number; readonly h: string } {
@@ -72,6 +73,9 @@ export function signedOrders(count: number, seed = 'archive'): OrderRecord[] {
   });
 }
 
+/** Below what a broker takes at once (1 MB), whatever the last order's size. */
+const BATCH_BYTES = 500_000;
+
 /** Writes records to a partition, in order. */
 export async function produce(
   brokers: readonly string[],
@@ -82,12 +86,16 @@ export async function produce(
   const producer = plainClient(brokers).producer();
   await producer.connect();
   try {
-    for (let at = 0; at < records.length; at += 500) {
-      const messages = records.slice(at, at + 500).map((record) => {
-        const { key, headers, value } = toKafka(record);
-        return { key, headers: { ...headers }, value, partition };
-      });
+    let messages: Message[] = [];
+    let bytes = 0;
+    for (const [index, record] of records.entries()) {
+      const { key, headers, value } = toKafka(record);
+      messages.push({ key, headers: { ...headers }, value, partition });
+      bytes += value.length + 300;
+      if (bytes < BATCH_BYTES && index < records.length - 1) continue;
       await producer.send({ topic, acks: -1, messages });
+      messages = [];
+      bytes = 0;
     }
   } finally {
     await producer.disconnect();
