@@ -22,6 +22,7 @@ afterAll(() => kafka.close());
 
 interface Running {
   readonly child: ChildProcess;
+  readonly ended: Promise<unknown>;
   /** Resolves with the next `count` lines of its output; fewer when it ends. */
   lines(count: number): Promise<string[]>;
   /** Its standard error, without the warning that kafkajs's timers are worth to Node once. */
@@ -47,6 +48,7 @@ function start(
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   onTestFinished(() => void child.kill('SIGKILL'));
+  const ended = once(child, 'exit');
   let complaints = '';
   child.stderr.on('data', (chunk) => {
     complaints += chunk;
@@ -54,6 +56,7 @@ function start(
   const output = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     child,
+    ended,
     complaints: () => complaints.replace(/^\(node:\d+\) TimeoutNegativeWarning.*\n.*\n.*\n/, ''),
     async lines(count) {
       const found: string[] = [];
@@ -158,7 +161,7 @@ test('effectively once: three members killed and started again at random, no ord
   }
   expect(kills).toBe(3);
   for (const { child } of members) child.kill('SIGTERM');
-  await Promise.all(members.map(({ child }) => child.exitCode ?? once(child, 'exit')));
+  await Promise.all(members.map(({ ended }) => ended));
 
   const found = database
     .prepare('SELECT node, epoch, sequence, COUNT(*) AS times FROM orders GROUP BY 1, 2, 3')

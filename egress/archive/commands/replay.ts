@@ -65,9 +65,15 @@ Exit code: 0 all were taken, 1 interrupted, or the builder refused some, or a pr
     const pace = new Pace(speed);
     let sent = 0;
     let failed = 0;
-    const failure = (text: string) => {
+    const underWay = new Set<Promise<void>>();
+    const send = async (body: Buffer, place: string) => {
+      const problem = await builder.post(body);
+      if (problem === null) {
+        sent += 1;
+        return;
+      }
       failed += 1;
-      if (failed <= PRINTED) stderr.write(`FAILED  ${text}\n`);
+      if (failed <= PRINTED) stderr.write(`FAILED  ${place}: ${problem}\n`);
       if (failed === PRINTED) stderr.write('further failures are counted only\n');
     };
     try {
@@ -78,12 +84,12 @@ Exit code: 0 all were taken, 1 interrupted, or the builder refused some, or a pr
         if (signal.aborted) break;
         const { nodeId, epoch, sequence } = record;
         // The value is valid until the next record is read; sending takes longer.
-        await builder.send(Buffer.from(record.value), (problem) => {
-          if (problem === null) sent += 1;
-          else failure(`sequence ${sequence} of epoch ${epoch} of node ${nodeId}: ${problem}`);
-        });
+        const place = `sequence ${sequence} of epoch ${epoch} of node ${nodeId}`;
+        const sending = send(Buffer.from(record.value), place).finally(() => underWay.delete(sending));
+        underWay.add(sending);
+        if (underWay.size >= connections) await Promise.race(underWay);
       }
-      await builder.settled();
+      await Promise.all(underWay);
     } finally {
       builder.close();
       await reading.end();
@@ -143,60 +149,27 @@ class Pace {
   }
 }
 
-type Outcome = (problem: string | null) => void;
-
-/** A builder's endpoint and the orders on their way to it. */
+/** A builder's endpoint. */
 class Builder {
   readonly #url: URL;
   readonly #options: RequestOptions;
-  readonly #send: typeof request;
+  readonly #request: typeof request;
   readonly #agent: Agent;
-  readonly #most: number;
-  #underWay = 0;
-  #wake: (() => void) | null = null;
 
   constructor(url: URL, connections: number) {
     const agentOptions = { keepAlive: true, maxSockets: connections };
     const secure = url.protocol === 'https:';
     this.#url = url;
-    this.#send = secure ? secureRequest : request;
+    this.#request = secure ? secureRequest : request;
     this.#agent = secure ? new SecureAgent(agentOptions) : new Agent(agentOptions);
     this.#options = { method: 'POST', agent: this.#agent, timeout: TIMEOUT_MS };
-    this.#most = connections;
   }
 
-  /** Sends one order; resolves when there is room for the next. */
-  async send(body: Buffer, done: Outcome): Promise<void> {
-    this.#underWay += 1;
-    this.#request(body, (problem) => {
-      this.#underWay -= 1;
-      done(problem);
-      this.#wake?.();
-    });
-    while (this.#underWay >= this.#most) await this.#change();
-  }
-
-  /** Resolves when every order has its outcome. */
-  async settled(): Promise<void> {
-    while (this.#underWay > 0) await this.#change();
-  }
-
-  close(): void {
-    this.#agent.destroy();
-  }
-
-  async #change(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
-    this.#wake = null;
-  }
-
-  #request(body: Buffer, done: Outcome): void {
+  /** Sends one order. @returns null when the builder took it, else why it did not; never rejects. */
+  post(body: Buffer): Promise<string | null> {
     const headers = { 'content-type': 'application/json', 'content-length': body.length };
     const { promise, resolve } = Promise.withResolvers<string | null>();
-    void promise.then(done);
-    const sending = this.#send(this.#url, { ...this.#options, headers }, (response) => {
+    const sending = this.#request(this.#url, { ...this.#options, headers }, (response) => {
       const chunks: Buffer[] = [];
       let bytes = 0;
       response.on('data', (chunk: Buffer) => {
@@ -210,6 +183,11 @@ class Builder {
     sending.once('timeout', () => sending.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
     sending.once('error', (error) => resolve(error.message));
     sending.end(body);
+    return promise;
+  }
+
+  close(): void {
+    this.#agent.destroy();
   }
 }
 

@@ -1,8 +1,10 @@
 /** The commands on a Kafka topic: what they tell of it is what they tell of the spool folder that it came from. */
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { PassThrough } from 'node:stream';
+import { promisify } from 'node:util';
 import { zstdDecompressSync } from 'node:zlib';
 import { parquetReadObjects } from 'hyparquet';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -12,6 +14,7 @@ import { collector, runCommand } from '../testing/command-run.ts';
 import { Journal, produce, signedOrders } from '../testing/journal.ts';
 import { someKafka } from '../testing/kafka.ts';
 import { createTopic, plainClient } from '../testing/kafka-client.ts';
+import { kafkaTools } from '../testing/kafka-jars.ts';
 import { append, openTestSpool, readFolder, temporaryFolder } from '../testing/spool.ts';
 import { exportCommand } from './export.ts';
 import { replayCommand } from './replay.ts';
@@ -240,6 +243,53 @@ describe('replay', () => {
     await refused('--to', 'http://b', '--dir', 'd', '--topic', 't').toThrow('--dir: not together with');
     await refused('--to', 'http://b', '--topic', 't').toThrow('--topic: needs --brokers');
   });
+});
+
+test('a plain tool sees headers as text and orders as lines of JSON', async () => {
+  const records = nodeRecords(1, 5, 'j');
+  const { topic } = await topicOf(records);
+  const { java, classPath } = await kafkaTools();
+  const { stdout } = await promisify(execFile)(java, [
+    ...['-XX:TieredStopAtLevel=1', '-cp', classPath, 'org.apache.kafka.tools.consumer.ConsoleConsumer'],
+    ...[
+      '--bootstrap-server',
+      kafka.brokers.join(),
+      '--topic',
+      topic,
+      '--partition',
+      '0',
+      '--offset',
+      'earliest',
+    ],
+    ...[
+      '--max-messages',
+      String(records.length),
+      '--property',
+      'print.headers=true',
+      '--property',
+      'print.key=true',
+    ],
+  ]);
+  const expected = records.map((record) => {
+    const { nodeId, epoch, sequence, chain, receivedAtUs, method, control, signer, hash, value } = record;
+    const fields = {
+      v: 1,
+      n: nodeId,
+      e: epoch,
+      s: sequence,
+      h: chain,
+      t: receivedAtUs,
+      method,
+      control,
+      signer,
+      hash,
+    };
+    const headers = Object.entries(fields).flatMap(([name, text]) =>
+      text === null ? [] : [`${name}:${text}`],
+    );
+    return `${headers.join()}\t${nodeId}\t${value.toString()}`;
+  });
+  expect(stdout.trimEnd().split('\n')).toEqual(expected);
 });
 
 test('a terminal sees the progress in records', async () => {

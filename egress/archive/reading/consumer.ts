@@ -254,8 +254,8 @@ class GroupConsumer implements ArchiveConsumer {
     }
   }
 
-  #fail(error: Error): void {
-    this.#failure ??= error;
+  #fail(reason: Error): void {
+    this.#failure ??= reason;
     // Else the brokers' side would go on fetching; the loop that reads is told of the failure, whatever closing brings.
     this.close().catch(() => {});
   }

