@@ -121,7 +121,7 @@ function text(env: string, fallback: string, help: string, extra?: Extra): Setti
 function brokers(env: string, help: string): Setting<string[]> {
   return setting(env, '', help, 'HOST:PORT, separated by commas', (value) => {
     const list = value.split(',').flatMap((name) => (name.trim() === '' ? [] : [name.trim()]));
-    return list.every((name) => /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):\d{1,5}$/.test(name)) ? list : undefined;
+    return list.every((name) => /^[^\s:[\]]+:\d{1,5}$/.test(name)) ? list : undefined;
   });
 }
 

@@ -13,6 +13,7 @@
  * | a broker that is frozen is never left, a timeout does not refresh the metadata | `send` has a deadline of its own; the caller opens a new connection |
  * | a producer's sequence wraps wrongly after 2^31 records of a partition | `isWorn` long before; the caller opens a new connection |
  * | a record without a partition is given one anew on each retry | the partition is always given |
+ * | the broker that it begins with is never left if that takes connections but does not answer | each attempt begins with the next one |
  * | it can read only as a member of a group | the partition is read with its own cluster class, which it keeps under a private symbol |
  * | closing waits for requests that are never answered | the sockets are ours and are destroyed |
  */
@@ -123,6 +124,8 @@ const { CompressionCodecs, CompressionTypes, ConfigResourceTypes, logLevel } = k
 /** Longest wait for an answer of a broker; TCP connects have 3 s. */
 const REQUEST_TIMEOUT_MS = 5000;
 const CONNECT_TIMEOUT_MS = 3000;
+/** A broker that has not served a new connection by then is passed over. */
+const OPEN_TIMEOUT_MS = REQUEST_TIMEOUT_MS + 1000;
 /** kafkajs counts them in 31 bits. */
 const MOST_RECORDS = 1_000_000_000;
 const FETCH_BYTES = 4 * 1024 * 1024;
@@ -140,14 +143,18 @@ const CODECS = {
  * @throws KafkaTrouble.
  */
 export async function connectKafka(options: KafkaOptions): Promise<KafkaConnection> {
-  const { kafka, sockets } = createClient(options);
-  const connection = new KafkaJsConnection(kafka, options, sockets);
-  try {
-    await connection.open();
-    return connection;
-  } catch (error) {
-    await connection.close();
-    throw error;
+  const first = anyOf(options.brokers);
+  for (let tried = 1; ; tried += 1) {
+    const { kafka, sockets } = createClient(options, first + tried);
+    const connection = new KafkaJsConnection(kafka, options, sockets);
+    try {
+      await connection.open();
+      return connection;
+    } catch (error) {
+      await connection.close();
+      const { kind } = troubleOf(error);
+      if (tried >= options.brokers.length || kind === 'authentication') throw error;
+    }
   }
 }
 
@@ -157,13 +164,17 @@ export interface Client {
   readonly sockets: ReadonlySet<Socket>;
 }
 
-/** @returns a client that has not connected yet. */
-export function createClient(options: KafkaAccess): Client {
+/**
+ * @param first index of the broker to begin with, counted round and round; default: any.
+ * @returns a client that has not connected yet.
+ */
+export function createClient(options: KafkaAccess, first = anyOf(options.brokers)): Client {
+  const at = first % options.brokers.length;
   CompressionCodecs[CompressionTypes.ZSTD] = () => zstdCodec;
   const sockets = new Set<Socket>();
   const kafka = new kafkajs.Kafka({
     clientId: options.clientId,
-    brokers: [...options.brokers],
+    brokers: [...options.brokers.slice(at), ...options.brokers.slice(0, at)],
     ssl: options.tls !== null,
     ...(options.sasl === null ? {} : { sasl: options.sasl as SASLOptions }),
     connectionTimeout: CONNECT_TIMEOUT_MS,
@@ -179,6 +190,10 @@ export function createClient(options: KafkaAccess): Client {
     },
   });
   return { kafka, sockets };
+}
+
+function anyOf(list: readonly unknown[]): number {
+  return Math.floor(Math.random() * list.length);
 }
 
 function openSocket(tls: KafkaAccess['tls'], host: string, port: number, onConnect: () => void): Socket {
@@ -234,9 +249,10 @@ class KafkaJsConnection implements KafkaConnection {
   }
 
   async open(): Promise<void> {
-    await this.#attempt(() => this.#admin.connect());
-    await this.#attempt(() => this.#producer.connect());
-    await this.#attempt(() => this.#cluster.connect());
+    await this.#attempt(
+      () => Promise.all([this.#admin.connect(), this.#producer.connect(), this.#cluster.connect()]),
+      OPEN_TIMEOUT_MS,
+    );
   }
 
   describeTopic(): Promise<TopicDescription | null> {

@@ -5,8 +5,8 @@
  *
  * | what happens | what the shipper does |
  * | --- | --- |
- * | brokers away, too few replicas, not allowed | sends the same batch again, for ever, 0.2 s to 5 s apart |
- * | no answer in time, the leader frozen or moved | new connection with fresh metadata; reads the partition's tail, goes on behind what is there |
+ * | too few replicas, not allowed, a connection broken for less than 5 s | sends the same batch again with the same producer, for ever, 0.2 s to 5 s apart |
+ * | brokers away for longer, no answer in time, the leader frozen or moved | new connection with fresh metadata; reads the partition's tail, goes on behind what is there |
  * | the producer's session is lost, or it was replaced | the same |
  * | topic missing, never shipped to | makes it |
  * | topic missing, shipped to before | an alarm; waits until somebody has made it: never makes it anew in silence |
@@ -83,8 +83,8 @@ const MOST_RECORDS = 100;
 /** Of values, before compression: below Kafka's own limit of a batch, 1 MB, with headers and all. */
 const MOST_BYTES = 512 * 1024;
 const BACKOFF = { baseMs: 200, maxMs: 5000 };
-/** After failures of this long a connection is no longer believed to recover. */
-const MOST_TROUBLE_MS = 60_000;
+/** A connection on which brokers cannot be reached for so long is replaced: its metadata may be why. */
+const UNREACHABLE_MS = 5000;
 /** How often the watermark is written at most. */
 const WATERMARK_MS = 1000;
 
@@ -367,7 +367,7 @@ export class Shipper {
     const { events } = this.#modules;
     const { signal } = this.#stop;
     const batch = records.map(toKafka);
-    const deadline = performance.now() + MOST_TROUBLE_MS;
+    let reachableUntil = performance.now();
     for (;;) {
       try {
         const first = await connection.send(partition, batch);
@@ -376,8 +376,9 @@ export class Shipper {
       } catch (error) {
         const kind = error instanceof KafkaTrouble ? error.kind : null;
         if (kind === 'too_large') return await this.#deliverInParts(connection, partition, records, error);
-        if (kind === null || NEW_CONNECTION.has(kind) || signal.aborted || performance.now() > deadline)
-          throw error;
+        if (kind === null || NEW_CONNECTION.has(kind) || signal.aborted) throw error;
+        if (kind !== 'unreachable') reachableUntil = performance.now();
+        else if (performance.now() - reachableUntil > UNREACHABLE_MS) throw error;
         this.#failures += 1;
         events.trouble(kind, asError(error).message);
         await this.#pause(backoffMs(this.#failures, BACKOFF));
