@@ -155,4 +155,19 @@ export const BOUNDS: readonly Bound[] = [
     atBound: 'new user orders get -32005 and /readyz is 503 until there is room; orders of peers go on',
     metric: 'orderflow_archive_accepting',
   },
+  {
+    edge: 'orders that the brokers of the archive do not have yet',
+    bound: 'bytes',
+    setting: 'ARCHIVE_UNSHIPPED_MAX_BYTES',
+    atBound:
+      'new user orders get -32005 and /readyz is 503 until it is three quarters of that; orders of peers go on',
+    metric: 'orderflow_archive_unshipped_bytes',
+  },
+  {
+    edge: 'orders that the brokers of the archive do not have yet',
+    bound: 'age',
+    setting: 'ARCHIVE_UNSHIPPED_MAX_SEC',
+    atBound: 'the same',
+    metric: 'orderflow_archive_unshipped_seconds',
+  },
 ];

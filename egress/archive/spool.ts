@@ -185,6 +185,7 @@ export class Spool {
         ? null
         : setInterval(() => this.#checkUnshipped(), Math.min(AGE_CHECK_MS, shipping.maxMs / 10)).unref();
     if (shipped !== null) this.shipped(shipped);
+    this.#checkUnshipped();
     this.#checkMarks();
     this.#expire();
   }

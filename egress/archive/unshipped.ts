@@ -60,6 +60,8 @@ export class Unshipped {
   }
 
   #mark(atMs: number): void {
+    // After silence the marks of what was shipped say nothing.
+    if (this.bytes === 0) this.#marks = [];
     const last = this.#marks.at(-1);
     if (last !== undefined && last.place === this.#end) return;
     if (last === undefined || atMs - last.atMs >= this.#spacingMs)
