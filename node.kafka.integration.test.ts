@@ -17,11 +17,16 @@ test('acknowledged orders go to Kafka; with the broker away users are told, peer
   const hub = await startHubFront();
   const peer = await startTestPeer(hub, 'peer');
   const node = await startTestNode(hub, 'a', {
-    flags: [
-      ...['--kafka-brokers', kafka.brokers.join(','), '--kafka-tls', 'false', '--kafka-topic', 'archive'],
-      ...['--kafka-topic-partitions', '1', '--kafka-topic-replication', '1', '--kafka-topic-min-insync', '1'],
-      ...['--archive-unshipped-max-sec', '4', '--archive-checkpoint-sec', '1'],
-    ],
+    flags: Object.entries({
+      '--kafka-brokers': kafka.brokers.join(','),
+      '--kafka-tls': 'false',
+      '--kafka-topic': 'archive',
+      '--kafka-topic-partitions': '1',
+      '--kafka-topic-replication': '1',
+      '--kafka-topic-min-insync': '1',
+      '--archive-unshipped-max-sec': '4',
+      '--archive-checkpoint-sec': '1',
+    }).flat(),
   });
   await node.connectedTo('peer', 'local-builder');
   await eventually(async () =>

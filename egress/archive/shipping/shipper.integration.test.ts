@@ -244,7 +244,7 @@ describe('the topic', () => {
     ['has too few partitions', 1, {}, /topic_unfit .*it has 1 partitions, and .* partition 2/],
   ])('that %s gets nothing', async (_name, partitions, settings, message) => {
     const topic = newTopic();
-    await createTopic(kafka.brokers, topic, partitions, settings as Record<string, string>);
+    await createTopic(kafka.brokers, topic, partitions, settings);
     const dir = temporaryFolder();
     const spool = await openTestSpool(dir, shipped(topic));
     await appendEach(spool, 1, 3);
