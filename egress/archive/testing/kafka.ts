@@ -68,6 +68,8 @@ export interface TestKafka {
   /** A client certificate that the TLS listener takes. */
   readonly client: Leaf;
   readonly nodes: readonly KafkaBroker[];
+  /** Its files: the log of broker N is in data-N. */
+  readonly folder: string;
   /** @returns the broker with this node.id. @throws when there is none. */
   node(id: number): KafkaBroker;
   /** Stops everything and removes the data. */
@@ -242,6 +244,7 @@ export async function startKafka({
     ca: authority.certificate,
     client,
     nodes: running,
+    folder,
     node(id) {
       const broker = running.find((candidate) => candidate.id === id);
       if (broker === undefined) throw new RangeError(`no broker ${id}`);
