@@ -30,6 +30,8 @@ export interface ShippingState {
 export interface ShippingModules {
   readonly spool: Pick<Spool, 'durable' | 'shipped'>;
   readonly events: ShipperEvents;
+  /** Another program for the thread, for tests. */
+  readonly entry?: URL;
 }
 
 const BACKOFF = { baseMs: 500, maxMs: 30_000 };
@@ -37,7 +39,8 @@ const BACKOFF = { baseMs: 500, maxMs: 30_000 };
 const END_MS = 3000;
 
 /** Starts shipping a spool's folder. Never throws: what goes wrong is told as an event, and tried again. */
-export function startShipping(options: ShipperOptions, { spool, events }: ShippingModules): Shipping {
+export function startShipping(options: ShipperOptions, modules: ShippingModules): Shipping {
+  const { spool, events, entry = new URL('./thread-main.ts', import.meta.url) } = modules;
   let worker: Worker | null = null;
   let asked: SpoolPosition | null = null;
   let connected = false;
@@ -50,7 +53,7 @@ export function startShipping(options: ShipperOptions, { spool, events }: Shippi
     restart = null;
     asked = null;
     const start: ThreadStart = { options, durable: spool.durable };
-    const started = new Worker(new URL('./thread-main.ts', import.meta.url), { workerData: start });
+    const started = new Worker(entry, { workerData: start });
     worker = started;
     started.on('message', (message: FromThread) => {
       if (message.kind === 'event') apply(message.call);
