@@ -98,20 +98,3 @@ test('brokers that the environment names are used instead of own ones', async ()
   onTestFinished(() => void vi.unstubAllEnvs());
   expect((await someKafka()).brokers).toEqual(['kafka-1:9092', 'kafka-2:9092']);
 });
-
-test('three brokers elect another leader when one is killed', async () => {
-  const kafka = await startKafka({ nodes: 3 });
-  onTestFinished(() => kafka.close());
-  await createTopic(kafka.brokers, 'replicated');
-  await roundTrip(kafka.brokers, 'replicated', {}, ['before']);
-  const admin = plainClient(kafka.brokers).admin();
-  await admin.connect();
-  onTestFinished(() => admin.disconnect());
-  const leader = async () =>
-    (await admin.fetchTopicMetadata({ topics: ['replicated'] })).topics[0]!.partitions[0]!.leader;
-  const first = await leader();
-  await kafka.node(first).kill();
-  const others = kafka.nodes.filter(({ id }) => id !== first).map(({ address }) => address);
-  await roundTrip(others, 'replicated', { retry: { retries: 20 } }, ['after']);
-  expect(await read(others, 'replicated', 2)).toEqual(['before', 'after']);
-});

@@ -50,7 +50,7 @@ export async function startTcpProxy(target: number, port = 0): Promise<TcpProxy>
     });
   }
 
-  const server = createServer((client) => {
+  const server = createServer({ pauseOnConnect: true }, (client) => {
     if (isCut) {
       client.on('error', () => {});
       client.resetAndDestroy();
@@ -68,6 +68,7 @@ export async function startTcpProxy(target: number, port = 0): Promise<TcpProxy>
         pairs.delete(pair);
       });
     }
+    upstream.once('connect', () => client.resume());
     pass(client, upstream, 'requests');
     pass(upstream, client, 'answers');
   });
