@@ -1,6 +1,6 @@
 /** `archive stats`: what an archive holds, in numbers. */
 import { isOrder } from '../walk.ts';
-import { type Command, EXIT, parseOptions } from './command.ts';
+import { type Command, EXIT, parseOptions, UsageError } from './command.ts';
 import { findingLine, isoTime, openReading, plural } from './reading.ts';
 import { parseSelection, SELECT_HELP, SELECT_OPTIONS } from './select.ts';
 import { WHERE_HELP, WHERE_OPTIONS, whereOf } from './where.ts';
@@ -38,7 +38,7 @@ Exit code: 0 done, 1 interrupted or a problem was found (printed), 2 wrong usage
 
   async run(args, surroundings) {
     const values = parseOptions(args, OPTIONS);
-    const top = Number(values.top ?? DEFAULT_TOP);
+    const top = parseTop(values.top);
     const { stdout, stderr, signal } = surroundings;
     const selection = parseSelection(values, surroundings.now());
     const reading = await openReading(
@@ -66,7 +66,7 @@ Exit code: 0 done, 1 interrupted or a problem was found (printed), 2 wrong usage
     if (signal.aborted) stderr.write('interrupted: not everything was read\n');
     const { problems, source } = reading;
     const found = {
-      ...tally.summary(Number.isInteger(top) && top >= 0 ? top : DEFAULT_TOP),
+      ...tally.summary(top),
       duplicates: source.duplicates,
       problems,
     };
@@ -75,7 +75,13 @@ Exit code: 0 done, 1 interrupted or a problem was found (printed), 2 wrong usage
   },
 };
 
-/** Sizes are counted in steps of 1/16 of a power of two: a quantile is at most 6 % too high. */
+function parseTop(text: string | undefined): number {
+  if (text === undefined) return DEFAULT_TOP;
+  if (!/^\d{1,6}$/.test(text)) throw new UsageError(`--top: '${text}' is no number from 0 to 999999`);
+  return Number(text);
+}
+
+/** Sizes are counted in steps of 1/16 of a power of two: a quantile is at most 5 % too high. */
 const STEPS = 16;
 
 class Tally {

@@ -9,13 +9,15 @@ import { zstdDecompressSync } from 'node:zlib';
 import { parquetReadObjects } from 'hyparquet';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { startBuilder } from '../../../devnet/builder-stand-in.ts';
+import { withheldInPlaceOf } from '../kafka-record.ts';
 import type { ArchiveRecord } from '../record.ts';
 import { collector, runCommand } from '../testing/command-run.ts';
 import { Journal, produce, signedOrders } from '../testing/journal.ts';
 import { someKafka } from '../testing/kafka.ts';
 import { createTopic, plainClient } from '../testing/kafka-client.ts';
 import { kafkaTools } from '../testing/kafka-jars.ts';
-import { append, openTestSpool, readFolder, temporaryFolder } from '../testing/spool.ts';
+import { kafkaOptions, shipperOptions, startTestShipper } from '../testing/shipping.ts';
+import { append, openTestSpool, temporaryFolder } from '../testing/spool.ts';
 import { exportCommand } from './export.ts';
 import { replayCommand } from './replay.ts';
 import { statsCommand } from './stats.ts';
@@ -50,13 +52,18 @@ function nodeRecords(node: number, count: number, seed: string): ArchiveRecord[]
   return records;
 }
 
-test('a topic and the folder it came from tell the same', async () => {
+test('a topic and the folder that was shipped to it tell the same', async () => {
   const dir = temporaryFolder();
-  const spool = await openTestSpool(dir);
+  const topic = `commands-${crypto.randomUUID()}`;
+  const where = ['--brokers', kafka.brokers.join(), '--topic', topic];
+  const spool = await openTestSpool(dir, {
+    shipping: { topic, maxBytes: 1e9, lowBytes: 5e8, maxMs: 60_000, lowMs: 30_000 },
+  });
+  const shipper = startTestShipper(spool, shipperOptions(dir, kafkaOptions(kafka.brokers, topic)));
   for (const order of signedOrders(60)) await append(spool, order);
+  await shipper.caughtUp();
+  await shipper.stop();
   await spool.close();
-  const { records } = await readFolder(dir);
-  const { where } = await topicOf(records, []);
 
   for (const [command, args] of [
     [exportCommand, []],
@@ -75,9 +82,23 @@ test('a topic and the folder it came from tell the same', async () => {
   const verified = await runCommand(verifyCommand, where, { env });
   expect(verified.code).toBe(0);
   expect(verified.lines.at(-2)).toMatch(
-    /^60 orders, 2 partitions, 1 epoch, 61 records, received from 2025-06-15/,
+    /^60 orders, 3 partitions, 1 epoch, 61 records, received from 2025-06-15/,
   );
   expect(verified.lines.at(-1)).toBe('all is well');
+});
+
+test('an order that the brokers refused as too large is told, and where it is', async () => {
+  const journal = new Journal();
+  const records = [journal.opening(), ...signedOrders(3).map((order) => journal.add(order))];
+  const { where } = await topicOf(records.with(2, withheldInPlaceOf(records[2]!)));
+  const { code, lines } = await runCommand(verifyCommand, where, { env });
+  expect(code).toBe(1);
+  expect(lines.filter((line) => line.startsWith('PROBLEM'))).toEqual([
+    expect.stringMatching(
+      /^PROBLEM {2}partition 0 at 2: the order at sequence 3 of .* was too large for the brokers; its node has it$/,
+    ),
+  ]);
+  expect(lines.at(-2)).toMatch(/^2 orders, /);
 });
 
 test('several nodes are merged by time; one can be picked', async () => {
@@ -245,31 +266,33 @@ describe('replay', () => {
   });
 });
 
+test('stats name what they count', async () => {
+  const { where } = await topicOf(nodeRecords(1, 30, 'k'), nodeRecords(2, 20, 'l'));
+  const { code, lines } = await runCommand(statsCommand, [...where, '--top', '1'], { env });
+  expect(code).toBe(0);
+  expect(lines[0]).toMatch(/^50 orders, \d+ bytes$/);
+  expect(lines).toContainEqual(expect.stringMatching(new RegExp(`^${new Journal(2).nodeId} +20 +\\d+$`)));
+  expect(lines.slice(lines.findIndex((line) => line.startsWith('signer ('))).length).toBe(2);
+  const json = JSON.parse(
+    (await runCommand(statsCommand, [...where, '--json', '--node', new Journal(1).nodeId], { env })).out,
+  );
+  expect(json).toMatchObject({
+    orders: 30,
+    nodes: [{ name: new Journal(1).nodeId, orders: 30 }],
+    problems: 0,
+  });
+  expect(json.orderBytes.p50).toBeLessThan(json.orderBytes.p99);
+  await expect(runCommand(statsCommand, ['--top', 'x'])).rejects.toThrow("--top: 'x' is no number");
+});
+
 test('a plain tool sees headers as text and orders as lines of JSON', async () => {
   const records = nodeRecords(1, 5, 'j');
   const { topic } = await topicOf(records);
   const { java, classPath } = await kafkaTools();
-  const { stdout } = await promisify(execFile)(java, [
-    ...['-XX:TieredStopAtLevel=1', '-cp', classPath, 'org.apache.kafka.tools.consumer.ConsoleConsumer'],
-    ...[
-      '--bootstrap-server',
-      kafka.brokers.join(),
-      '--topic',
-      topic,
-      '--partition',
-      '0',
-      '--offset',
-      'earliest',
-    ],
-    ...[
-      '--max-messages',
-      String(records.length),
-      '--property',
-      'print.headers=true',
-      '--property',
-      'print.key=true',
-    ],
-  ]);
+  const tool = `-XX:TieredStopAtLevel=1 -cp ${classPath} org.apache.kafka.tools.consumer.ConsoleConsumer`;
+  const what = `--bootstrap-server ${kafka.brokers.join()} --topic ${topic} --partition 0 --offset earliest`;
+  const how = `--max-messages ${records.length} --formatter-property print.headers=true --formatter-property print.key=true`;
+  const { stdout } = await promisify(execFile)(java, `${tool} ${what} ${how}`.split(' '));
   const expected = records.map((record) => {
     const { nodeId, epoch, sequence, chain, receivedAtUs, method, control, signer, hash, value } = record;
     const fields = {

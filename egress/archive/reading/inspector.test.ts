@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { createSigner } from '../../../identity/signature.ts';
+import { keccak256Hex } from '../../../pipeline/keccak.ts';
 import type { ArchiveRecord } from '../record.ts';
 import { Journal, signedOrders } from '../testing/journal.ts';
 import { Inspector } from './inspector.ts';
@@ -29,18 +30,29 @@ test('an order that is not what its headers say is found', () => {
   expect(problem({ ...bundle, value: Buffer.from('no JSON') })).toMatch(/no request/);
 });
 
-test('a transaction with a damaged signature is found, also inside a bundle', () => {
-  for (const method of ['eth_sendRawTransaction', 'eth_sendBundle', 'mev_sendBundle']) {
-    const record = archived(200).find(
-      (candidate) => candidate.method === method && /0x0[1-4]|0xf8/.test(candidate.value.toString()),
-    )!;
-    const text = record.value.toString();
-    // The last 32 bytes of a transaction are its signature's s: a value above the group's order belongs to no key.
-    const value = Buffer.from(text.replace(/[0-9a-f]{64}(?="[\],}])/, 'f'.repeat(64)));
-    expect(value.equals(record.value)).toBe(false);
-    const found = inspector.orderProblem({ ...record, value });
-    // The bundle's hash covers its transactions; the transactions alone are looked at when it fits.
-    expect(found, method).toMatch(/another hash|wrong signature/);
+/** The value with its last transaction's s above the group's order: such a signature belongs to no key. */
+function withDamagedSignature({ value }: ArchiveRecord): Buffer {
+  // The last 32 bytes of a transaction are its signature's s.
+  const damaged = value.toString().replace(/[0-9a-f]{64}(?="[\],}])/, 'f'.repeat(64));
+  return Buffer.from(damaged);
+}
+
+test('a transaction with a damaged signature is found where the hash was made to fit', () => {
+  const raw = archived(60).find(({ method }) => method === 'eth_sendRawTransaction')!;
+  const value = withDamagedSignature(raw);
+  expect(inspector.orderProblem({ ...raw, value })).toMatch(/another hash/);
+  const [hex] = JSON.parse(value.toString()).params as [string];
+  const hash = `0x${keccak256Hex(Buffer.from(hex.slice(2), 'hex'))}` as const;
+  expect(inspector.orderProblem({ ...raw, value, hash })).toMatch(/transaction with a wrong signature/);
+});
+
+test('a damaged transaction inside a bundle is found by the bundle’s hash', () => {
+  const records = archived(200);
+  for (const name of ['eth_sendBundle', 'mev_sendBundle']) {
+    const bundle = records.find(({ method, hash }) => method === name && hash !== null)!;
+    const value = withDamagedSignature(bundle);
+    expect(value.equals(bundle.value)).toBe(false);
+    expect(inspector.orderProblem({ ...bundle, value }), name).toMatch(/another hash/);
   }
 });
 

@@ -219,7 +219,8 @@ export class KafkaSource implements ArchiveSource {
         ? `offsets ${offset} to ${range.start - 1} were deleted by the brokers' retention meanwhile`
         : `the partition ends at offset ${range.end}: it was made anew, or has lost its end`;
     this.#report({ kind: 'problem', place, message });
-    return range.start > offset ? range.start : range.end;
+    // What is there again of what has been read is recognised.
+    return range.start;
   }
 }
 

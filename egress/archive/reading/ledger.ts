@@ -31,6 +31,8 @@ export type FindingCode =
   | 'withheld'
   /** A record that is none. */
   | 'malformed'
+  /** The partition goes on at an earlier offset. */
+  | 'rewound'
   /** A checkpoint that is not signed by its node, or states what is not so. */
   | 'checkpoint'
   /** An order whose transactions, hash or signer are not what they should be. */
@@ -53,7 +55,7 @@ type Inspect = (record: ArchiveRecord) => void;
 export type Verdict = 'deliver' | 'duplicate' | 'drop';
 
 /** Chain values kept per epoch to compare duplicates with; a shipper repeats at most a batch. */
-const REMEMBERED = 1024;
+const REMEMBERED = 256;
 const MAX_GAPS = 64;
 const MAX_EPOCHS = 1024;
 

@@ -8,7 +8,7 @@ import { connectReader } from '../shipping/kafka-reader.ts';
 import { runCommand } from '../testing/command-run.ts';
 import { Journal, produce } from '../testing/journal.ts';
 import { SCRAM_USER, startKafka, type TestKafka } from '../testing/kafka.ts';
-import { createTopic } from '../testing/kafka-client.ts';
+import { createTopic, plainClient } from '../testing/kafka-client.ts';
 import { orderNumber, range } from '../testing/orders.ts';
 import { temporaryFolder } from '../testing/spool.ts';
 import { consumeArchive } from './consumer.ts';
@@ -84,6 +84,37 @@ test.each(outages)('a follower without a group, brokers %s', async (_name, begin
   await source.close();
   expect(seen).toEqual([null, ...range(1, 20)]);
   expect(findings.filter(({ kind }) => kind === 'problem')).toEqual([]);
+});
+
+test('a topic that is deleted, made anew and filled again: told, and nothing comes twice', async () => {
+  const journal = new Journal();
+  const records = [journal.opening(), ...journal.orders(1, 30)];
+  const access = await topicOf(records);
+  const codes: string[] = [];
+  const consumer = await consumeArchive({
+    ...access,
+    groupId: access.topic,
+    inspect: false,
+    onFinding({ kind, code }) {
+      if (kind === 'problem') codes.push(code);
+      return 'continue';
+    },
+  });
+  const seen: (number | null)[] = [];
+  for await (const order of consumer.orders()) {
+    seen.push(orderNumber(order));
+    if (seen.length === 30) {
+      const admin = plainClient(kafka.brokers).admin();
+      await admin.connect();
+      await admin.deleteTopics({ topics: [access.topic] });
+      await admin.disconnect();
+      await createTopic(kafka.brokers, access.topic);
+      await produce(kafka.brokers, access.topic, [...records.slice(15), ...journal.orders(31, 35)]);
+    }
+    if (seen.length === 35) break;
+  }
+  expect(seen).toEqual(range(1, 35));
+  expect(codes).toEqual(['rewound']);
 });
 
 test('the commands log in with a certificate, or with SCRAM, by the node’s settings', async () => {

@@ -51,19 +51,16 @@ export class PartitionReader {
    * @returns it when it is new, control records included; null when it is a duplicate or cannot be trusted.
    */
   read({ offset, record: received }: FetchedRecord): ArchiveRecord | null {
-    if (this.#next !== null && offset < this.#next) return null;
+    const place = { partition: this.#partition, offset };
+    if (this.#next !== null && offset < this.#next) {
+      const message = `reading was at offset ${this.#next} and goes on at ${offset}: the topic was made anew, or has lost its end`;
+      this.#parts.report(findingOf('problem', 'rewound', place, null, message));
+    }
     this.#offset = offset;
     const record = fromKafka(received);
     if (typeof record === 'string') {
-      this.#parts.report(
-        findingOf(
-          'problem',
-          'malformed',
-          { partition: this.#partition, offset },
-          null,
-          `no record of the archive: ${record}`,
-        ),
-      );
+      const message = `no record of the archive: ${record}`;
+      this.#parts.report(findingOf('problem', 'malformed', place, null, message));
       this.#next = offset + 1;
       return null;
     }

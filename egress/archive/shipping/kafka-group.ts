@@ -177,7 +177,9 @@ class KafkaJsMember implements GroupMember {
     await withDeadline(this.#consumer.disconnect(), LEAVE_MS).catch(() => {
       // The brokers do not answer: they will miss this member's heartbeats.
     });
-    await withDeadline(this.#admin.disconnect(), LEAVE_MS).catch(() => {});
+    await withDeadline(this.#admin.disconnect(), LEAVE_MS).catch(() => {
+      // Its sockets are destroyed all the same.
+    });
     for (const socket of this.#client.sockets) socket.destroy();
   }
 
