@@ -1,17 +1,18 @@
 /** Some rounds of archive-rounds.ts; a hundred are `npm run archive:rounds`. */
+import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
-import { startKafka } from '../egress/archive/testing/kafka.ts';
+import { someKafka } from '../egress/archive/testing/kafka.ts';
 import { temporaryFolder } from '../egress/archive/testing/spool.ts';
 import { runRounds } from './archive-rounds.ts';
 
 test('kill -9 of a node under load: nothing acknowledged is lost, nothing is doubled', async () => {
-  const kafka = await startKafka();
+  const kafka = await someKafka();
   onTestFinished(() => kafka.close());
   const report = await runRounds({
     rounds: 4,
     seed: 'rounds',
     brokers: kafka.brokers,
-    topic: 'rounds',
+    topic: `rounds-${randomUUID()}`,
     replicationFactor: 1,
     victim: null,
     directory: temporaryFolder(),

@@ -19,7 +19,7 @@ import { append, appendEach, openTestSpool, temporaryFolder } from '../testing/s
 let kafka: TestKafka;
 beforeAll(async () => {
   kafka = await startKafka({ proxied: true });
-});
+}, 120_000);
 afterAll(() => kafka.close());
 
 let topics = 0;

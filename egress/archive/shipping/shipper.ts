@@ -17,7 +17,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '../../backoff.ts';
-import { asError } from '../failure.ts';
+import { asError, errorCode } from '../failure.ts';
 import { fromKafka, toKafka, withheldInPlaceOf } from '../kafka-record.ts';
 import type { ArchiveRecord } from '../record.ts';
 import { WITHHELD_CONTROL } from '../withheld.ts';
@@ -158,8 +158,7 @@ export class Shipper {
   /** Reports a failure and waits before the next attempt. */
   async #fail(thrown: unknown): Promise<void> {
     if (this.#stop.signal.aborted) return;
-    const known = thrown instanceof KafkaTrouble || thrown instanceof NotShippable;
-    this.#modules.events.trouble(known ? thrown.kind : 'disk', asError(thrown).message);
+    this.#modules.events.trouble(kindOf(thrown), asError(thrown).message);
     this.#failures += 1;
     await this.#pause(backoffMs(this.#failures, BACKOFF));
   }
@@ -418,6 +417,11 @@ export class Shipper {
       this.#modules.events.trouble('disk', asError(error).message);
     }
   }
+}
+
+function kindOf(thrown: unknown): ShippingTrouble {
+  if (thrown instanceof KafkaTrouble || thrown instanceof NotShippable) return thrown.kind;
+  return errorCode(thrown) === undefined ? 'other' : 'disk';
 }
 
 /** After these the producer's place in its own sequence is not sure, or its metadata is stale. */
