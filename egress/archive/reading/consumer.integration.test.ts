@@ -129,6 +129,70 @@ describe('at least once', () => {
   });
 });
 
+describe('effectively once', () => {
+  /** Reads `count` orders, storing positions as an application would. @returns their numbers. */
+  async function process(options: ArchiveConsumerOptions, stored: Map<number, string>, count: number) {
+    const positions = { load: (partition: number) => stored.get(partition) ?? null };
+    const consumer = await consumeArchive({ ...options, positions });
+    const numbers: (number | null)[] = [];
+    for await (const batch of consumer.batches(4)) {
+      expect(stored.get(batch.partition) ?? null).toBe(batch.previous);
+      stored.set(batch.partition, batch.position);
+      numbers.push(...batch.orders.map(numberOf));
+      if (numbers.length >= count) break;
+    }
+    return numbers;
+  }
+
+  test('goes on exactly where the application stood, whatever the group has committed', async () => {
+    const journal = new Journal();
+    const options = await archiveOf([journal.opening(), ...journal.orders(1, 20)]);
+    const stored = new Map<number, string>();
+    expect(await process(options, stored, 8)).toEqual(range(1, 8));
+    expect(await process(options, stored, 12)).toEqual(range(9, 20));
+    expect(await process(options, new Map(), 20)).toEqual(range(1, 20));
+  });
+
+  test('a batch that is rejected comes again from what is stored then', async () => {
+    const journal = new Journal();
+    const options = await archiveOf([journal.opening(), ...journal.orders(1, 20)]);
+    const stored = new Map<number, string>();
+    await process(options, stored, 8);
+    let loads = 0;
+    const elsewhere = new Map(stored);
+    const load = (partition: number) => {
+      loads += 1;
+      // Read just before another member, which had the partition until now, stored its last.
+      return loads === 1 ? null : (elsewhere.get(partition) ?? null);
+    };
+    const consumer = await consumeArchive({ ...options, positions: { load } });
+    const numbers: (number | null)[] = [];
+    for await (const batch of consumer.batches(6)) {
+      if ((elsewhere.get(batch.partition) ?? null) !== batch.previous) {
+        batch.reject();
+        continue;
+      }
+      elsewhere.set(batch.partition, batch.position);
+      numbers.push(...batch.orders.map(numberOf));
+      if (numbers.length === 12) break;
+    }
+    expect(numbers).toEqual(range(9, 20));
+    expect(loads).toBe(2);
+  });
+
+  test('a position that cannot be read ends it', async () => {
+    const options = await archiveOf([new Journal().opening()]);
+    const reading = process(options, new Map([[0, 'nonsense']]), 1);
+    await expect(reading).rejects.toThrow('the position stored for partition 0 cannot be read');
+  });
+
+  test('orders() has no position to tell', async () => {
+    const consumer = await consumeArchive({ ...(await archiveOf([])), positions: { load: () => null } });
+    await expect(consumer.orders().next()).rejects.toThrow('effectively once');
+    await consumer.close();
+  });
+});
+
 describe('a problem', () => {
   test('ends reading by default, before its record, again and again', async () => {
     const journal = new Journal();

@@ -22,7 +22,7 @@ import type { FetchedRecord } from '../shipping/kafka-reader.ts';
 import { type ArchiveFinding, ArchiveProblem } from './findings.ts';
 import { Inspector } from './inspector.ts';
 import { PartitionReader } from './partition-reader.ts';
-import { decodePosition } from './position.ts';
+import { decodePosition, type Position } from './position.ts';
 
 /** An archived order. */
 export interface ArchivedOrder {
@@ -162,7 +162,7 @@ class GroupConsumer implements ArchiveConsumer {
   #failure: Error | null = null;
   #iterating = false;
   #closing: Promise<void> | null = null;
-  #committing: Promise<void> = Promise.resolve();
+  #committing: Promise<Error | null> = Promise.resolve(null);
   #commitTimer: NodeJS.Timeout | null = null;
   #duplicatesBefore = 0;
 
@@ -207,8 +207,14 @@ class GroupConsumer implements ArchiveConsumer {
         yield* this.#deliver(task, most);
       }
       if (this.#failure !== null) throw this.#failure;
+    } catch (error) {
+      this.#failure ??= asError(error);
+      throw error;
     } finally {
-      await this.close();
+      await this.close().catch((error: unknown) => {
+        // What ended the loop says more than what came of it.
+        if (this.#failure === null) throw error;
+      });
     }
   }
 
@@ -247,11 +253,9 @@ class GroupConsumer implements ArchiveConsumer {
     const inHand = this.#current?.ended.promise;
     if (inHand !== undefined) await Promise.race([inHand, sleep(IN_HAND_MS, undefined, { ref: false })]);
     if (this.#current !== null) release(this.#current);
-    try {
-      await this.#commit();
-    } finally {
-      await this.#member?.close();
-    }
+    const failure = await this.#commit();
+    await this.#member?.close();
+    if (failure !== null) throw failure;
   }
 
   #fail(reason: Error): void {
@@ -319,7 +323,7 @@ class GroupConsumer implements ArchiveConsumer {
     const known = this.#states.get(partition);
     if (known !== undefined) return known;
     const states = this.#states;
-    const position = await this.#loadPosition(partition);
+    const { position, begin } = await this.#loadPosition(partition);
     // Assigned anew while it was loaded.
     if (states !== this.#states) return null;
     const reader = new PartitionReader(partition, position, {
@@ -328,18 +332,26 @@ class GroupConsumer implements ArchiveConsumer {
     });
     const state: PartitionState = { reader, processed: position, committed: position };
     states.set(partition, state);
-    if (reader.next === null || records[0]?.offset === reader.next) return state;
-    this.#member?.seek(partition, reader.next);
+    if (begin === null || records[0]?.offset === begin) return state;
+    this.#member?.seek(partition, begin);
     return null;
   }
 
-  async #loadPosition(partition: number): Promise<string | null> {
-    const { positions } = this.#options;
-    if (positions !== undefined) return positions.load(partition);
+  /** @returns what is known of the partition, and the offset to begin at; null: where the brokers begin. */
+  async #loadPosition(partition: number): Promise<{ position: string | null; begin: number | null }> {
+    const { positions, from = 'oldest' } = this.#options;
+    if (positions !== undefined) {
+      const position = await positions.load(partition);
+      if (position !== null) return { position, begin: readable(partition, position).offset };
+      // The application has nothing of this partition, whatever the group has committed.
+      const bounds = await this.#member?.bounds(partition);
+      return { position, begin: (from === 'oldest' ? bounds?.start : bounds?.end) ?? null };
+    }
     const committed = await this.#member?.committed(partition);
-    if (committed === undefined || committed.offset === null) return null;
+    if (committed === undefined || committed.offset === null) return { position: null, begin: null };
     // Somebody may have set the group's offset with other tools: then reading begins there, with nothing known.
-    return decodePosition(committed.metadata)?.offset === committed.offset ? committed.metadata : null;
+    const known = decodePosition(committed.metadata)?.offset === committed.offset;
+    return { position: known ? committed.metadata : null, begin: committed.offset };
   }
 
   async #nextTask(): Promise<Task | null> {
@@ -413,26 +425,35 @@ class GroupConsumer implements ArchiveConsumer {
     if (decision === 'stop') throw new Stop(finding);
   }
 
-  /** Commits what has been processed since the last time; one commit at a time. */
-  #commit(): Promise<void> {
+  /**
+   * Commits what has been processed since the last time; one commit at a time.
+   * @returns why it failed, else null. Brokers that are away come back, and the next commit covers this one.
+   */
+  #commit(): Promise<Error | null> {
     this.#committing = this.#committing.then(async () => {
-      for (const [partition, state] of this.#states) {
-        const { processed } = state;
-        const position = processed === null ? null : decodePosition(processed);
-        if (position === null || processed === null || processed === state.committed) continue;
-        try {
-          if ((await this.#member?.commit(partition, position.offset, processed)) === true)
-            state.committed = processed;
-        } catch (error) {
-          // Brokers that are away come back, and the next commit covers this one; at the end it is the caller's to know.
-          if (this.#closing !== null) throw error;
-        }
+      try {
+        for (const [partition, state] of this.#states) await this.#commitPartition(partition, state);
+        return null;
+      } catch (error) {
+        return asError(error);
       }
     });
-    const outcome = this.#committing;
-    this.#committing = outcome.catch(() => {});
-    return outcome;
+    return this.#committing;
   }
+
+  async #commitPartition(partition: number, state: PartitionState): Promise<void> {
+    const { processed, committed } = state;
+    if (processed === null || processed === committed) return;
+    const { offset } = readable(partition, processed);
+    if ((await this.#member?.commit(partition, offset, processed)) === true) state.committed = processed;
+  }
+}
+
+/** @throws Error when a position is none of ours: to begin anew would count orders twice. */
+function readable(partition: number, position: string): Position {
+  const read = decodePosition(position);
+  if (read === null) throw new Error(`the position stored for partition ${partition} cannot be read`);
+  return read;
 }
 
 function release(task: Task): void {

@@ -15,11 +15,11 @@ import {
   type Client,
   createClient,
   type KafkaAccess,
-  type KafkaTrouble,
+  KafkaTrouble,
   troubleOf,
   withDeadline,
 } from './kafka-client.ts';
-import type { FetchedRecord } from './kafka-reader.ts';
+import type { FetchedRecord, OffsetRange } from './kafka-reader.ts';
 
 export interface GroupOptions extends KafkaAccess {
   readonly groupId: string;
@@ -59,7 +59,10 @@ export interface Committed {
 }
 
 export interface GroupMember {
+  /** @throws KafkaTrouble. */
   committed(partition: number): Promise<Committed>;
+  /** What the partition holds now. @throws KafkaTrouble. */
+  bounds(partition: number): Promise<OffsetRange>;
   /**
    * @param offset of the next record to read.
    * @param metadata text that is kept with it, at most 4,096 bytes by default.
@@ -153,6 +156,18 @@ class KafkaJsMember implements GroupMember {
       const entry = found?.partitions.find((candidate) => candidate.partition === partition);
       const offset = Number(entry?.offset ?? -1);
       return { offset: offset < 0 ? null : offset, metadata: entry?.metadata ?? '' };
+    } catch (error) {
+      throw troubleOf(error);
+    }
+  }
+
+  async bounds(partition: number): Promise<OffsetRange> {
+    try {
+      const found = await this.#admin.fetchTopicOffsets(this.#options.topic);
+      const entry = found.find((candidate) => candidate.partition === partition);
+      if (entry === undefined)
+        throw new KafkaTrouble('topic_missing', `the topic has no partition ${partition}`);
+      return { start: Number(entry.low), end: Number(entry.high) };
     } catch (error) {
       throw troubleOf(error);
     }
