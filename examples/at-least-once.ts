@@ -1,7 +1,7 @@
 /**
  * Orders as they arrive, each processed at least once: a crash repeats those since the last commit, none is lost.
  *
- *     KAFKA_BROKERS=127.0.0.1:9092 KAFKA_TLS=false node examples/at-least-once.ts
+ *     KAFKA_BROKERS=127.0.0.1:9092 KAFKA_TLS=false npx node examples/at-least-once.ts
  */
 import { accessFrom, consumeArchive } from 'orderflow/archive';
 

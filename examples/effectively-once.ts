@@ -2,7 +2,7 @@
  * Payments per signer, each order counted exactly once through crashes and rebalances: the results and the position in
  * the archive are written in one transaction of the same database.
  *
- *     KAFKA_BROKERS=127.0.0.1:9092 KAFKA_TLS=false DATABASE=orders.sqlite node examples/effectively-once.ts
+ *     KAFKA_BROKERS=127.0.0.1:9092 KAFKA_TLS=false DATABASE=orders.sqlite npx node examples/effectively-once.ts
  *
  * Several of these may run at once; each gets some of the partitions.
  */

@@ -1,7 +1,7 @@
 /**
  * Orders per second and method, as an RxJS Observable.
  *
- *     KAFKA_BROKERS=127.0.0.1:9092 KAFKA_TLS=false node examples/observable.ts
+ *     KAFKA_BROKERS=127.0.0.1:9092 KAFKA_TLS=false npx node examples/observable.ts
  */
 import { accessFrom, consumeArchive } from 'orderflow/archive';
 import { bufferTime, filter, map, mergeMap } from 'rxjs';

@@ -1,8 +1,8 @@
 /**
  * A spool folder or a topic read from a time on to its end, without a group: who sent how many bytes of orders.
  *
- *     node examples/read-once.ts data/archive
- *     KAFKA_BROKERS=127.0.0.1:9092 KAFKA_TLS=false node examples/read-once.ts
+ *     npx node examples/read-once.ts data/archive
+ *     KAFKA_BROKERS=127.0.0.1:9092 KAFKA_TLS=false npx node examples/read-once.ts
  */
 import { accessFrom, openArchive } from 'orderflow/archive';
 
