@@ -1,6 +1,6 @@
 /** The shipper against a real broker: what README's table of failures says, row by row. */
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createSigner } from '../../../identity/signature.ts';
@@ -109,6 +109,27 @@ test('a watermark from before the crash: what the brokers have is skipped', asyn
   expect(await third.events.until(/skipped/)).toBe('skipped 51 (30)');
   expect(await readPartition(options, PARTITION)).toMatchObject({
     numbers: range(1, 60),
+    duplicates: 0,
+    problems: [],
+  });
+});
+
+test('a disk that does not take the watermark costs a later start some reading, no more', async () => {
+  const topic = newTopic();
+  const dir = temporaryFolder();
+  const options = kafkaOptions(kafka.brokers, topic);
+  const spool = await openTestSpool(dir, shipped(topic));
+  await appendEach(spool, 1, 30);
+  mkdirSync(join(dir, `${WATERMARK}.new`));
+  const first = startTestShipper(spool, shipperOptions(dir, options));
+  await first.caughtUp();
+  expect(await first.events.until(/trouble/)).toMatch(/^trouble disk EISDIR/);
+  await first.stop();
+  const second = startTestShipper(spool, shipperOptions(dir, options));
+  await second.caughtUp();
+  expect(await second.events.until(/skipped/)).toBe('skipped 31 (31)');
+  expect(await readPartition(options, PARTITION)).toMatchObject({
+    numbers: range(1, 30),
     duplicates: 0,
     problems: [],
   });
