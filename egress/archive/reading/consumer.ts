@@ -156,6 +156,8 @@ class GroupConsumer implements ArchiveConsumer {
   readonly #heartbeatMs: number;
   #member: GroupMember | null = null;
   #states = new Map<number, PartitionState>();
+  /** Positions of partitions of which a batch was given up half-way, for when it comes again. */
+  #left = new Map<number, string>();
   #waiting: Task[] = [];
   #current: Task | null = null;
   #wake: (() => void) | null = null;
@@ -269,6 +271,7 @@ class GroupConsumer implements ArchiveConsumer {
     this.#revokeAll();
     this.#duplicatesBefore = this.duplicates;
     this.#states = new Map();
+    this.#left = new Map();
   }
 
   #revokeAll(): void {
@@ -314,8 +317,17 @@ class GroupConsumer implements ArchiveConsumer {
       clearInterval(beat);
     }
     // Last chance to tell how far it got before the partition is somebody else's.
-    if (!(await batch.heartbeat())) await this.#commit();
+    if (!(await batch.heartbeat()) || !task.complete) await this.#commit();
+    if (!task.complete) this.#leave(batch.partition, state);
     return task.complete;
+  }
+
+  /** Forgets how far a batch was read that is given up: what counts is how far it was processed. */
+  #leave(partition: number, state: PartitionState): void {
+    if (this.#states.get(partition) !== state) return;
+    this.#states.delete(partition);
+    this.#duplicatesBefore += state.reader.duplicates;
+    if (state.processed !== null) this.#left.set(partition, state.processed);
   }
 
   /** @returns the state of the batch's partition; null when reading goes on elsewhere in it. */
@@ -330,7 +342,8 @@ class GroupConsumer implements ArchiveConsumer {
       report: (finding) => this.#report(finding),
       inspector: this.#inspector,
     });
-    const state: PartitionState = { reader, processed: position, committed: position };
+    const committed = this.#left.delete(partition) ? null : position;
+    const state: PartitionState = { reader, processed: position, committed };
     states.set(partition, state);
     if (begin === null || records[0]?.offset === begin) return state;
     this.#member?.seek(partition, begin);
@@ -347,6 +360,8 @@ class GroupConsumer implements ArchiveConsumer {
       const bounds = await this.#member?.bounds(partition);
       return { position, begin: (from === 'oldest' ? bounds?.start : bounds?.end) ?? null };
     }
+    const left = this.#left.get(partition);
+    if (left !== undefined) return { position: left, begin: readable(partition, left).offset };
     const committed = await this.#member?.committed(partition);
     if (committed === undefined || committed.offset === null) return { position: null, begin: null };
     // Somebody may have set the group's offset with other tools: then reading begins there, with nothing known.
@@ -396,10 +411,8 @@ class GroupConsumer implements ArchiveConsumer {
           let rejected = false;
           yield { partition, orders, position, previous, reject: () => (rejected = true) };
           task.inHand = false;
-          if (rejected) {
-            this.#states.delete(partition);
-            return;
-          }
+          // The batch comes again, with what is stored then.
+          if (rejected) return;
           orders = [];
           if (keepsPositions) state.processed = position;
         }

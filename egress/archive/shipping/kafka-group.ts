@@ -45,7 +45,10 @@ export interface GroupBatch {
 export interface GroupHandler {
   /** These partitions are this member's from now on, and no others. No batch is under way. */
   assigned(partitions: readonly number[]): void;
-  /** @returns true: go on behind this batch; false: it was given up, or `seek` was called. Must not throw. */
+  /**
+   * @returns true: go on behind this batch; false: it was given up and comes again, from its beginning or from where `seek`
+   *   was called to. Must not throw.
+   */
   batch(batch: GroupBatch): Promise<boolean>;
   /** The member is out for good. */
   failed(error: KafkaTrouble): void;
@@ -215,8 +218,9 @@ class KafkaJsMember implements GroupMember {
         }
       },
     });
-    if (rebalance !== null) throw rebalance as Error;
+    // First: after an error that leaves the partition to this member, kafkajs goes on behind what is resolved.
     if (done) payload.resolveOffset(batch.lastOffset());
+    if (rebalance !== null) throw rebalance as Error;
   }
 }
 
