@@ -132,7 +132,7 @@ async function bench(): Promise<void> {
     const figures: Figures[] = [];
     for (const [run, read] of runs) figures.push(await measure(run, orders, bytes, read));
     const report = {
-      ...surroundings(),
+      ...surroundings('bench'),
       orders,
       partitions,
       meanBytes: Math.round(bytes / orders),

@@ -23,7 +23,7 @@ import type { ShipperEvents } from '../egress/archive/shipping/shipper.ts';
 import { startKafka, type TestKafka } from '../egress/archive/testing/kafka.ts';
 import { kafkaOptions, shipperOptions } from '../egress/archive/testing/shipping.ts';
 import { type LatencyFigures, latencyFigures } from './latency.ts';
-import { surroundings } from './report.ts';
+import { surroundings, surroundingsLine } from './report.ts';
 
 const HELP = `Usage: npm run bench:archive -- [options]
 
@@ -54,6 +54,7 @@ const { values } = parseArgs({
 const DISTINCT = 2000;
 const WAITING = 64;
 const TOPIC = 'bench';
+const SEED = 'bench';
 
 function positive(name: string, text: string): number {
   const value = Number(text);
@@ -64,7 +65,7 @@ function positive(name: string, text: string): number {
 
 function makeOrders(): OrderRecord[] {
   const bodyBytes = values.size === 'field' ? 'field' : positive('size', values.size);
-  const source = createOrderSource({ seed: 'bench', bodyBytes, methods: 'field' });
+  const source = createOrderSource({ seed: SEED, bodyBytes, methods: 'field' });
   return Array.from({ length: DISTINCT }, () => {
     const { method, canonical, signer, hash } = source.next();
     return { method, value: canonical, receivedAtUs: Date.now() * 1000, signer, hash };
@@ -226,8 +227,7 @@ const say = (line: string) => process.stdout.write(`${line}\n`);
 async function bench(): Promise<void> {
   const orders = makeOrders();
   const mean = orders.reduce((sum, { value }) => sum + value.length, 0) / orders.length;
-  const { machine, nodeVersion, commit } = surroundings();
-  say(`${machine.cpu}, ${machine.cores} cores, Node ${nodeVersion}, commit ${commit ?? 'unknown'}`);
+  say(surroundingsLine(surroundings(SEED)));
   say(`orders of ${mean.toFixed(0)} bytes on average, spool in ${values.dir}\n`);
 
   for (const text of values.rates.split(',')) {
