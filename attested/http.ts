@@ -16,9 +16,10 @@ export interface HttpBounds {
   readonly idleTimeoutMs: number;
 }
 
-export interface HttpOnSockets {
-  /** HTTP/2 on what has negotiated it, else HTTP/1.1. */
-  serve(socket: Socket): void;
+/** @typeParam Context what is known about a connection */
+export interface HttpOnSockets<Context extends object> {
+  /** HTTP/2 on what has negotiated it or begins so, else HTTP/1.1. */
+  serve(socket: Socket, context: Context): void;
   /** Answers what is under way, takes nothing new. */
   drain(): void;
 }
@@ -31,10 +32,18 @@ const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 /**
  * @param onRequest must not throw
  */
-export function httpOnSockets(
+export function httpOnSockets<Context extends object>(
   bounds: HttpBounds,
-  onRequest: (request: ProxyRequest, response: ProxyResponse) => void,
-): HttpOnSockets {
+  onRequest: (request: ProxyRequest, response: ProxyResponse, context: Context) => void,
+): HttpOnSockets<Context> {
+  /** By socket, or by session: a request of HTTP/2 shows no socket but a stand-in. */
+  const contexts = new WeakMap<object, Context>();
+  const answer = (request: ProxyRequest, response: ProxyResponse): void => {
+    const holder = 'stream' in request ? request.stream.session : request.socket;
+    const context = holder === undefined ? undefined : contexts.get(holder);
+    if (context === undefined) response.destroy();
+    else onRequest(request, response, context);
+  };
   const http1 = createServer(
     {
       headersTimeout: bounds.headTimeoutMs,
@@ -42,7 +51,7 @@ export function httpOnSockets(
       keepAliveTimeout: bounds.idleTimeoutMs,
       maxHeaderSize: MAX_HEADER_BYTES,
     },
-    onRequest,
+    answer,
   );
   http1.on('upgrade', refuseTunnel);
   http1.on('connect', refuseTunnel);
@@ -52,19 +61,25 @@ export function httpOnSockets(
   });
   const http2 = createHttp2Server(
     { settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES } },
-    onRequest,
+    answer,
   );
   http2.on('sessionError', () => undefined);
   http2.setTimeout(bounds.idleTimeoutMs);
+  const start = (socket: Socket, context: Context, version2: boolean): void => {
+    contexts.set(socket, context);
+    // The session is made and told while the connection is being handed over.
+    if (version2) http2.once('session', (session) => contexts.set(session, context));
+    (version2 ? http2 : http1).emit('connection', socket);
+  };
   return {
-    serve(socket) {
+    serve(socket, context) {
       if (socket instanceof TLSSocket) {
-        (socket.alpnProtocol === 'h2' ? http2 : http1).emit('connection', socket);
+        start(socket, context, socket.alpnProtocol === 'h2');
         return;
       }
       void firstBytes(socket, bounds.headTimeoutMs).then((bytes) => {
         if (bytes === undefined) return;
-        (bytes.equals(HTTP2_PREFACE.subarray(0, bytes.length)) ? http2 : http1).emit('connection', socket);
+        start(socket, context, bytes.equals(HTTP2_PREFACE.subarray(0, bytes.length)));
       });
     },
     drain() {

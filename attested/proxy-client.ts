@@ -91,7 +91,7 @@ export async function startClientProxy(
     socket.on('error', () => undefined);
     open.add(socket);
     socket.once('close', () => open.delete(socket));
-    http.serve(socket);
+    http.serve(socket, NOTHING_KNOWN);
   });
   server.maxConnections = bounds.maxConnections;
   await new Promise<void>((resolve, reject) => {
@@ -112,6 +112,9 @@ export async function startClientProxy(
     },
   };
 }
+
+/** Callers of the client proxy are told apart by nothing. */
+const NOTHING_KNOWN = {};
 
 /** Node's pool of kept-alive connections, with ours in it. */
 class AttestedAgent extends Agent {

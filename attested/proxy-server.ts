@@ -3,7 +3,6 @@
  * caller nothing that it has not asked for.
  */
 import { Agent } from 'node:http';
-import type { Socket } from 'node:net';
 import type { Appraiser } from '../identity/attestation/appraiser.ts';
 import type { CertificateMaker, TlsCredentials } from '../identity/attestation/attested-certificate.ts';
 import {
@@ -12,7 +11,7 @@ import {
   listenAttested,
   type Peer,
 } from '../identity/attestation/attested-server.ts';
-import { answerBinding, BINDING_PATH } from '../identity/attestation/binding.ts';
+import { answerBinding, BINDING_PATH, endConnection } from '../identity/attestation/binding.ts';
 import { measurementHeaders } from '../identity/attestation/measurements.ts';
 import type { ProxyBounds, ProxyEvents, RunningProxy } from './bounds.ts';
 import { type ForwardOptions, forward, type ProxyRequest, type ProxyResponse } from './forward.ts';
@@ -38,7 +37,6 @@ export async function startServerProxy(
   modules: ServerProxyModules,
 ): Promise<RunningProxy> {
   const { bounds, target } = options;
-  const peers = new WeakMap<Socket, Peer>();
   const agent = new Agent({ keepAlive: true, maxSockets: bounds.maxUpstream, maxFreeSockets: 16 });
   const forwardOptions: ForwardOptions = {
     target,
@@ -46,13 +44,8 @@ export async function startServerProxy(
     idleTimeoutMs: bounds.idleTimeoutMs,
   };
 
-  const answer = async (request: ProxyRequest, response: ProxyResponse): Promise<void> => {
+  const answer = async (request: ProxyRequest, response: ProxyResponse, peer: Peer): Promise<void> => {
     const started = performance.now();
-    const peer = peers.get(socketOf(request));
-    if (peer === undefined) {
-      request.socket.destroy();
-      return;
-    }
     if (request.url === BINDING_PATH && request.method === 'POST') {
       const refusal = await answerBinding(request, response, peer.binding);
       if (refusal !== undefined) modules.events?.refused?.(refusal);
@@ -61,7 +54,7 @@ export async function startServerProxy(
     if (peer.binding?.held === false) {
       modules.events?.refused?.({ refused: 'binding', reason: 'a request came before the binding' });
       response.statusCode = 403;
-      response.end(() => request.socket.destroy());
+      response.end(() => endConnection(request));
       return;
     }
     const tellTarget =
@@ -73,8 +66,8 @@ export async function startServerProxy(
     });
     modules.events?.request?.(response.statusCode, performance.now() - started, failure?.reason);
   };
-  const http = httpOnSockets(bounds, (request, response) => {
-    answer(request, response).catch((error: unknown) => {
+  const http = httpOnSockets<Peer>(bounds, (request, response, peer) => {
+    answer(request, response, peer).catch((error: unknown) => {
       modules.events?.fault?.(error);
       response.destroy();
     });
@@ -91,10 +84,7 @@ export async function startServerProxy(
       certificates: modules.certificates,
       appraiser: modules.appraiser,
       events: modules.events,
-      onConnection(socket, peer) {
-        peers.set(socket, peer);
-        http.serve(socket);
-      },
+      onConnection: (socket, peer) => http.serve(socket, peer),
     },
   );
   return {
@@ -107,11 +97,4 @@ export async function startServerProxy(
       await server.close();
     },
   };
-}
-
-/** HTTP/2's request shows its socket through a proxy object: the session has the real one. */
-function socketOf(request: ProxyRequest): Socket {
-  return 'stream' in request && request.stream.session !== undefined
-    ? request.stream.session.socket
-    : request.socket;
 }

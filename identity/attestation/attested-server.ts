@@ -11,7 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
-import { type SecureContext, TLSSocket } from 'node:tls';
+import { createServer as createTlsServer, type SecureContext, type TLSSocket } from 'node:tls';
 import { type AppraisalRefusal, type Appraiser, type Attestation, isRefused } from './appraiser.ts';
 import {
   type CertificateMaker,
@@ -157,27 +157,26 @@ async function handshake(
   options: AttestedServerOptions,
   { certificates, appraiser, events }: AttestedServerModules,
 ): Promise<TLSSocket | undefined> {
-  let standing: SecureContext;
+  let standing: TlsCredentials;
   try {
-    const credentials = typeof certificates === 'function' ? certificates() : await certificates.standing();
-    standing = secureContext(credentials, ca);
+    standing = typeof certificates === 'function' ? certificates() : await certificates.standing();
   } catch (error) {
     events?.refused?.({ refused: 'certificate', reason: messageOf(error) });
     socket.destroy();
     return undefined;
   }
-  const forName = async (name: string): Promise<SecureContext> => {
-    const nonce = typeof certificates === 'function' ? undefined : decodeBase64(name, MAX_NONCE_BYTES);
-    if (nonce === undefined || typeof certificates === 'function') return standing;
-    return secureContext(await certificates.forNonce(nonce), ca);
-  };
   const answerName = async (
     name: string,
     done: (error: Error | null, context?: SecureContext) => void,
   ): Promise<void> => {
+    const nonce = typeof certificates === 'function' ? undefined : decodeBase64(name, MAX_NONCE_BYTES);
+    if (nonce === undefined || typeof certificates === 'function') {
+      done(null);
+      return;
+    }
     let context: SecureContext;
     try {
-      context = await forName(name);
+      context = secureContext(await certificates.forNonce(nonce), ca);
     } catch (error) {
       events?.refused?.({ refused: 'certificate', reason: messageOf(error) });
       done(new Error('no certificate'));
@@ -185,23 +184,31 @@ async function handshake(
     }
     done(null, context);
   };
-  const tls = new TLSSocket(socket, {
-    isServer: true,
-    secureContext: standing,
+  // A server for one connection: what it shows and asks for is different for each.
+  const acceptor = createTlsServer({
+    cert: standing.cert,
+    key: standing.key,
+    ...(ca === undefined ? {} : { ca }),
+    minVersion: 'TLSv1.2',
     SNICallback: (name, done) => void answerName(name, done),
     ALPNProtocols: appraiser === undefined ? [...options.alpn] : [BINDING_ALPN, ...options.alpn],
     requestCert: appraiser !== undefined,
     // The certificate is self-signed: the appraiser judges it.
     rejectUnauthorized: false,
+    handshakeTimeout: options.handshakeTimeoutMs,
   });
-  const { promise, resolve } = Promise.withResolvers<string | undefined>();
-  tls.once('secure', () => resolve(undefined));
-  tls.on('error', (error) => resolve(error.message));
-  tls.once('close', () => resolve('the connection was closed'));
-  const problem = await promise;
-  if (problem === undefined) return tls;
-  events?.refused?.({ refused: 'tls', reason: problem });
-  tls.destroy();
+  const { promise, resolve } = Promise.withResolvers<TLSSocket | string>();
+  acceptor.once('secureConnection', resolve);
+  acceptor.once('tlsClientError', (error) => resolve(error.message));
+  socket.once('close', () => resolve('the connection was closed'));
+  acceptor.emit('connection', socket);
+  const secured = await promise;
+  if (typeof secured !== 'string') {
+    secured.on('error', () => undefined);
+    return secured;
+  }
+  events?.refused?.({ refused: 'tls', reason: secured });
+  socket.destroy();
   return undefined;
 }
 

@@ -34,9 +34,15 @@ export async function answerBinding(
   const refusal = quote === undefined ? TOO_LONG : await binding?.prove(quote);
   response.statusCode = refusal === undefined ? 204 : 403;
   response.end(() => {
-    if (refusal !== undefined) request.socket.destroy();
+    if (refusal !== undefined) endConnection(request);
   });
   return refusal;
+}
+
+/** Ends the connection that a request came on, and with it all that is under way there. */
+export function endConnection(request: IncomingMessage | Http2ServerRequest): void {
+  if ('stream' in request) request.stream.session?.destroy();
+  else request.socket.destroy();
 }
 
 const TOO_LONG: AppraisalRefusal = { refused: 'binding', reason: 'the quote is too long or broken off' };
