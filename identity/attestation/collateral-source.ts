@@ -144,7 +144,10 @@ export class CollateralSource {
   async #load(kind: Kind): Promise<void> {
     const path = this.#pathOf(kind);
     if (path === undefined) return;
-    const raw = await readText(path).then(readStored, () => undefined);
+    // A damaged file is as good as none: everything in it is checked and can be fetched again.
+    const raw = await readText(path)
+      .then(readStored)
+      .catch(() => undefined);
     if (raw !== undefined) this.#take(kind, raw);
   }
 
@@ -225,7 +228,7 @@ export class CollateralSource {
   }
 }
 
-/** A damaged file is as good as none: everything in it is checked and can be fetched again. */
+/** @throws Error when it is not what was stored */
 function readStored(text: string | undefined): RawCollateral | undefined {
   if (text === undefined) return undefined;
   const value: Record<string, unknown> = JSON.parse(text);
