@@ -12,6 +12,8 @@ export interface ProxyBounds {
   readonly headTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** How long a stop waits for answers. */
+  readonly drainTimeoutMs: number;
 }
 
 export const PROXY_BOUNDS: ProxyBounds = {
@@ -23,6 +25,7 @@ export const PROXY_BOUNDS: ProxyBounds = {
   headTimeoutMs: 10_000,
   requestTimeoutMs: 300_000,
   idleTimeoutMs: 120_000,
+  drainTimeoutMs: 5_000,
 };
 
 export interface ProxyEvents {
@@ -35,6 +38,6 @@ export interface ProxyEvents {
 export interface RunningProxy {
   readonly address: { readonly host: string; readonly port: number };
   connections(): number;
-  /** Takes nothing new and ends what is open. */
+  /** Takes nothing new, waits for answers within the bound, and ends what is open. */
   close(): Promise<void>;
 }

@@ -20,8 +20,8 @@ export interface HttpBounds {
 export interface HttpOnSockets<Context extends object> {
   /** HTTP/2 on what has negotiated it or begins so, else HTTP/1.1. */
   serve(socket: Socket, context: Context): void;
-  /** Answers what is under way, takes nothing new. */
-  drain(): void;
+  /** Resolves when no request is under way, or after this time. Who accepts sockets has stopped to before. */
+  drain(timeoutMs: number): Promise<void>;
 }
 
 const MAX_STREAMS = 128;
@@ -38,11 +38,21 @@ export function httpOnSockets<Context extends object>(
 ): HttpOnSockets<Context> {
   /** By socket, or by session: a request of HTTP/2 shows no socket but a stand-in. */
   const contexts = new WeakMap<object, Context>();
+  let active = 0;
+  let onIdle = (): void => undefined;
   const answer = (request: ProxyRequest, response: ProxyResponse): void => {
     const holder = 'stream' in request ? request.stream.session : request.socket;
     const context = holder === undefined ? undefined : contexts.get(holder);
-    if (context === undefined) response.destroy();
-    else onRequest(request, response, context);
+    if (context === undefined) {
+      response.destroy();
+      return;
+    }
+    active++;
+    response.once('close', () => {
+      active--;
+      if (active === 0) onIdle();
+    });
+    onRequest(request, response, context);
   };
   const http1 = createServer(
     {
@@ -82,8 +92,14 @@ export function httpOnSockets<Context extends object>(
         start(socket, context, bytes.equals(HTTP2_PREFACE.subarray(0, bytes.length)));
       });
     },
-    drain() {
+    async drain(timeoutMs) {
       http1.closeIdleConnections();
+      if (active === 0) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      onIdle = resolve;
+      const timer = setTimeout(resolve, timeoutMs);
+      await promise;
+      clearTimeout(timer);
     },
   };
 }

@@ -105,7 +105,7 @@ export async function startClientProxy(
     connections: () => open.size,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      http.drain();
+      await http.drain(bounds.drainTimeoutMs);
       agent.destroy();
       for (const socket of open) socket.destroy();
       await closed;

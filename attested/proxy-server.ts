@@ -92,7 +92,7 @@ export async function startServerProxy(
     connections: () => server.connections,
     async close() {
       server.stopAccepting();
-      http.drain();
+      await http.drain(bounds.drainTimeoutMs);
       agent.destroy();
       await server.close();
     },

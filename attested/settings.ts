@@ -42,6 +42,7 @@ const BOUND_FLAGS: Readonly<Record<string, { readonly bound: keyof ProxyBounds; 
   'head-timeout-ms': { bound: 'headTimeoutMs', help: "a request's head, first byte to last" },
   'request-timeout-ms': { bound: 'requestTimeoutMs', help: 'a whole request, first byte to last' },
   'idle-timeout-ms': { bound: 'idleTimeoutMs', help: 'silence of a caller or of the target' },
+  'drain-timeout-ms': { bound: 'drainTimeoutMs', help: 'how long SIGTERM waits for answers' },
 };
 
 export const SETTINGS: readonly Setting[] = [

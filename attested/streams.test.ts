@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { mockAppraiser, mockSide } from '../identity/attestation/testing/mock-world.ts';
 import { PROXY_BOUNDS, type ProxyBounds } from './bounds.ts';
 import { ask, startTarget, startTestClient, startTestServer, type TestTarget } from './testing/pair.ts';
@@ -155,4 +155,19 @@ test('a target that says nothing is given up', async () => {
   socket.destroy();
   expect(server.failures).toEqual(['the target is silent']);
   expect(PROXY_BOUNDS.idleTimeoutMs).toBeGreaterThan(60_000);
+});
+
+test('a stop waits for the answer that is under way', async () => {
+  let answer = (): void => undefined;
+  const target = await startTarget((_, response) => {
+    answer = () => response.end('late');
+  });
+  const { server, client } = await startPair(target);
+  const asked = ask(client, '/');
+  await vi.waitFor(() => expect(target.seen).toHaveLength(1), 10_000);
+  const closed = Promise.all([client.close(), server.close()]);
+  answer();
+  expect(await asked).toMatchObject({ status: 200, body: 'late' });
+  await closed;
+  await expect(ask(client, '/')).rejects.toThrow('ECONNREFUSED');
 });

@@ -20,6 +20,7 @@ export class PolicyFile {
   #policy: Policy;
   #watcher: FSWatcher | undefined;
   #reading: Promise<void> = Promise.resolve();
+  #next: Promise<void> | undefined;
 
   private constructor(path: string, text: string, policy: Policy, events: PolicyFileEvents) {
     this.#path = path;
@@ -49,13 +50,18 @@ export class PolicyFile {
 
   /** Reads the file again if it differs; also done by itself when its directory changes. */
   reload(): Promise<void> {
-    this.#reading = this.#reading.then(() => this.#read());
-    return this.#reading;
+    // One read waits at most: it sees whatever has changed by then.
+    this.#next ??= this.#reading.then(() => {
+      this.#next = undefined;
+      this.#reading = this.#read();
+      return this.#reading;
+    });
+    return this.#next;
   }
 
   async close(): Promise<void> {
     this.#watcher?.close();
-    await this.#reading;
+    await (this.#next ?? this.#reading);
   }
 
   async #read(): Promise<void> {

@@ -7,7 +7,7 @@
  * only when told to, loudly, and never in production mode.
  */
 import 'reflect-metadata';
-import { createPrivateKey, hash, KeyObject, sign, webcrypto, X509Certificate } from 'node:crypto';
+import { hash, KeyObject, sign, webcrypto, X509Certificate } from 'node:crypto';
 import {
   BasicConstraintsExtension,
   Extension,
@@ -310,8 +310,7 @@ async function newKeys(): Promise<webcrypto.CryptoKeyPair> {
 }
 
 function signature(bytes: Buffer, { privateKey }: webcrypto.CryptoKeyPair): Buffer {
-  const key = createPrivateKey(KeyObject.from(privateKey).export({ type: 'pkcs8', format: 'pem' }));
-  return sign('sha256', bytes, { key, dsaEncoding: 'ieee-p1363' });
+  return sign('sha256', bytes, { key: KeyObject.from(privateKey), dsaEncoding: 'ieee-p1363' });
 }
 
 /** x ‖ y: the end of the SubjectPublicKeyInfo. */

@@ -37,16 +37,12 @@ export async function mockSide(letter: string, given?: MockMachine): Promise<Moc
 export async function mockAppraiser(machine: MockMachine, letters: string): Promise<Appraiser> {
   const policy = policyOf(letters.split('').map(patternMeasurements));
   const roots = new Set([machine.rootFingerprint]);
-  const raw = await machine.collateral();
+  const collateral = checkCollateral(await machine.collateral(), Date.now(), roots);
+  if ('document' in collateral) throw new Error(`${collateral.document}: ${collateral.reason}`);
   return new Appraiser(
     { roots, acceptedTcb: new Set(['UpToDate']) },
     {
-      collateral: {
-        get: async () => {
-          const checked = checkCollateral(raw, Date.now(), roots);
-          return 'document' in checked ? `${checked.document}: ${checked.reason}` : checked;
-        },
-      },
+      collateral: { get: async () => collateral },
       policy: () => policy,
       now: Date.now,
     },
