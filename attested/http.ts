@@ -26,6 +26,8 @@ export interface HttpOnSockets<Context extends object> {
 
 const MAX_STREAMS = 128;
 const MAX_HEADER_BYTES = 32_768;
+/** How often slow requests are looked for. */
+const CHECK_MS = 1_000;
 /** Of the preface with prior knowledge, RFC 9113 section 3.4. */
 const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 
@@ -38,6 +40,8 @@ export function httpOnSockets<Context extends object>(
 ): HttpOnSockets<Context> {
   /** By socket, or by session: a request of HTTP/2 shows no socket but a stand-in. */
   const contexts = new WeakMap<object, Context>();
+  /** Connections of HTTP/1.1 with an answer under way. */
+  const answering = new WeakSet<object>();
   let active = 0;
   let onIdle = (): void => undefined;
   const answer = (request: ProxyRequest, response: ProxyResponse): void => {
@@ -48,7 +52,9 @@ export function httpOnSockets<Context extends object>(
       return;
     }
     active++;
+    answering.add(holder ?? request);
     response.once('close', () => {
+      answering.delete(holder ?? request);
       active--;
       if (active === 0) onIdle();
     });
@@ -60,14 +66,18 @@ export function httpOnSockets<Context extends object>(
       requestTimeout: bounds.requestTimeoutMs,
       keepAliveTimeout: bounds.idleTimeoutMs,
       maxHeaderSize: MAX_HEADER_BYTES,
+      connectionsCheckingInterval: Math.min(CHECK_MS, bounds.headTimeoutMs),
     },
     answer,
   );
+  // Node watches over the times of requests from this event on, and this server itself never listens.
+  http1.emit('listening');
   http1.on('upgrade', refuseTunnel);
   http1.on('connect', refuseTunnel);
-  http1.on('clientError', (_error, socket) => {
-    if (socket.writable)
-      socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+  http1.on('clientError', (error, socket) => {
+    // In the middle of an answer other bytes would be taken for a part of it.
+    if (!socket.writable || answering.has(socket)) socket.destroy();
+    else socket.end(`HTTP/1.1 ${statusOf(error)}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
   });
   const http2 = createHttp2Server(
     { settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES } },
@@ -94,12 +104,15 @@ export function httpOnSockets<Context extends object>(
     },
     async drain(timeoutMs) {
       http1.closeIdleConnections();
-      if (active === 0) return;
-      const { promise, resolve } = Promise.withResolvers<void>();
-      onIdle = resolve;
-      const timer = setTimeout(resolve, timeoutMs);
-      await promise;
-      clearTimeout(timer);
+      if (active > 0) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        onIdle = resolve;
+        const timer = setTimeout(resolve, timeoutMs);
+        await promise;
+        clearTimeout(timer);
+      }
+      // Ends the watching; that it does not listen is no news.
+      http1.close(() => undefined);
     },
   };
 }
@@ -121,6 +134,11 @@ async function firstBytes(socket: Socket, timeoutMs: number): Promise<Buffer | u
   const bytes = await promise;
   clearTimeout(timer);
   return bytes;
+}
+
+function statusOf(error: Error): string {
+  const timeout = 'code' in error && error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  return timeout ? '408 Request Timeout' : '400 Bad Request';
 }
 
 function refuseTunnel(_request: IncomingMessage, socket: NodeJS.WritableStream): void {

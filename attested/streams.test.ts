@@ -157,6 +157,34 @@ test('a target that says nothing is given up', async () => {
   expect(PROXY_BOUNDS.idleTimeoutMs).toBeGreaterThan(60_000);
 });
 
+test.each([
+  ['nothing at all', '', 'HTTP/1.1 408'],
+  ['a head that does not end', 'GET / HTTP/1.1\r\nHo', 'HTTP/1.1 408'],
+  ['a body that does not end', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab', ''],
+])('a caller that sends %s does not hold its connection', async (_, bytes, answer) => {
+  const target = await startTarget((incoming) => void incoming.resume());
+  const times = { headTimeoutMs: 200, requestTimeoutMs: 400, idleTimeoutMs: 60_000 };
+  const { server } = await startPair(target, times);
+  const socket = connectTls({ ...server.address, rejectUnauthorized: false });
+  socket.on('error', () => undefined);
+  let text = '';
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  socket.write(bytes);
+  await once(socket, 'close');
+  expect(text.slice(0, 12)).toBe(answer);
+});
+
+test('bytes that are no HTTP', async () => {
+  const { client } = await startPair(await startTarget());
+  const socket = connect(client.address);
+  socket.write('no HTTP at all\r\n\r\n');
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  expect(answer.toString().slice(0, 12)).toBe('HTTP/1.1 400');
+  socket.destroy();
+});
+
 test('a stop waits for the answer that is under way', async () => {
   let answer = (): void => undefined;
   const target = await startTarget((_, response) => {

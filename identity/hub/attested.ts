@@ -28,6 +28,7 @@ export interface AttestedHub {
   close(): Promise<void>;
 }
 
+const IDLE_TIMEOUT_MS = 60_000;
 const NOBODY: Peer = { attestation: undefined, binding: undefined };
 
 /** @throws Error when the address cannot be listened on */
@@ -73,6 +74,7 @@ export async function startAttestedHub(state: HubState, options: AttestedHubOpti
       events: { refused: ({ refused, reason }) => options.refused?.(`${refused}: ${reason}`) },
       onConnection(socket, peer) {
         peers.set(socket, peer);
+        socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());
         server.emit('connection', socket);
       },
     },
