@@ -87,9 +87,15 @@ export function httpOnSockets<Context extends object>(
   http2.setTimeout(bounds.idleTimeoutMs);
   const start = (socket: Socket, context: Context, version2: boolean): void => {
     contexts.set(socket, context);
-    // The session is made and told while the connection is being handed over.
-    if (version2) http2.once('session', (session) => contexts.set(session, context));
-    (version2 ? http2 : http1).emit('connection', socket);
+    if (!version2) {
+      http1.emit('connection', socket);
+      return;
+    }
+    // The session is made and told while the connection is handed over; one that is not must not get the next one's.
+    const onSession = (session: object): void => void contexts.set(session, context);
+    http2.once('session', onSession);
+    http2.emit('connection', socket);
+    http2.off('session', onSession);
   };
   return {
     serve(socket, context) {
