@@ -10,6 +10,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   egress: ['pipeline', 'identity'],
   operator: ['pipeline', 'identity', 'ingress'],
   metrics: ['pipeline', 'egress', 'operator'],
+  // Programs of their own; of the project's root they take the logger alone.
+  attested: ['identity', 'log.ts'],
 };
 
 /** The heart has no sockets, files or loggers. */

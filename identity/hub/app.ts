@@ -6,6 +6,7 @@
  * Left out: the event log, metrics and draining.
  */
 import { randomInt, timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import { getConnInfo } from '@hono/node-server/conninfo';
 import { type Context, Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
@@ -17,7 +18,20 @@ import type { Builder, HubState } from './state.ts';
 export interface HubAppOptions {
   /** Basic auth `admin:PASSWORD` on the admin API; without it only this machine may use that API. */
   readonly adminPassword: string | undefined;
+  /** How nodes are known on this listener; `trusting` unless set. */
+  readonly nodes?: NodeTrust | undefined;
 }
+
+/**
+ * `trusting`: by the path on this machine; by the headers of an attesting proxy, which must tell of an attestation
+ * once a measurement has been entered. `header`: by those headers alone, always. `none`: nodes are served elsewhere.
+ */
+export type NodeTrust =
+  | 'trusting'
+  | 'header'
+  | 'none'
+  /** By what a node has proven on its connection, in the form of those headers. */
+  | { readonly provenBy: (request: IncomingMessage) => Readonly<Record<string, string>> };
 
 /** Certificates and configurations are far below this. */
 const MAX_BODY_BYTES = 1024 * 1024;
@@ -31,19 +45,20 @@ export function createHubApp(state: HubState, options: HubAppOptions): Hono {
   app.notFound((context) => context.text('404 page not found\n', 404));
   on(app, 'GET', '/livez', ok);
   on(app, 'GET', '/readyz', ok);
-  app.route('/', nodeApi(state));
-  app.route('/as/:caller', nodeApi(state));
+  const nodes = options.nodes ?? 'trusting';
+  if (nodes !== 'none') app.route('/', nodeApi(state, nodes));
+  if (nodes === 'trusting') app.route('/as/:caller', nodeApi(state, nodes));
   app.route('/api/internal/l1-builder', internalApi(state));
   app.route('/api/admin/v1', adminApi(state, options));
   return app;
 }
 
 /** What nodes call. */
-function nodeApi(state: HubState): Hono {
+function nodeApi(state: HubState, nodes: NodeTrust): Hono {
   const app = new Hono();
   const known = (handle: (caller: Builder, context: Context) => Response | Promise<Response>): Handler => {
     return (context) => {
-      const caller = callerOf(state, context);
+      const caller = callerOf(state, context, nodes);
       return caller === undefined ? empty(403) : handle(caller, context);
     };
   };
@@ -186,9 +201,16 @@ async function bodyOf(context: Context): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-function callerOf(state: HubState, context: Context): Builder | undefined {
+function callerOf(state: HubState, context: Context, nodes: NodeTrust): Builder | undefined {
   const name = context.req.param('caller');
-  if (name === undefined) return callerByHeaders(state, (header) => context.req.header(header));
+  if (name === undefined) {
+    if (typeof nodes !== 'object') {
+      return callerByHeaders(state, (header) => context.req.header(header), nodes !== 'trusting');
+    }
+    const { incoming }: { incoming: IncomingMessage } = context.env;
+    const proven = nodes.provenBy(incoming);
+    return callerByHeaders(state, (header) => proven[header], true);
+  }
   return isLocal(context) ? callerByName(state, name) : undefined;
 }
 

@@ -6,16 +6,21 @@
  * Attestation is asked for once a measurement has been entered: a network without any runs on plain machines.
  */
 import { isIP } from 'node:net';
+import { MEASUREMENT_HEADER, TYPE_HEADER } from '../attestation/measurements.ts';
 import type { Builder, HubState, Measurement } from './state.ts';
 
-/** Who calls according to the headers of the attesting proxy; undefined = 403. */
+/**
+ * Who calls according to the headers of the attesting proxy; undefined = 403.
+ *
+ * @param demanded ask for an attestation also while no measurement has been entered, which then fits none
+ */
 export function callerByHeaders(
   state: HubState,
   header: (name: string) => string | undefined,
+  demanded: boolean,
 ): Builder | undefined {
-  if (!isAttested(state, header('x-flashbots-attestation-type'), header('x-flashbots-measurement'))) {
-    return undefined;
-  }
+  const plain = state.measurements.size === 0 && !demanded;
+  if (!plain && !isAttested(state, header(TYPE_HEADER), header(MEASUREMENT_HEADER))) return undefined;
   // Several lines of one header arrive joined by commas.
   const ip = header('x-forwarded-for')?.split(',').at(-1)?.trim() ?? '';
   if (isIP(ip) === 0) return undefined;
@@ -32,13 +37,18 @@ export function callerByName(state: HubState, name: string): Builder | undefined
 }
 
 function isAttested(state: HubState, type: string | undefined, text: string | undefined): boolean {
-  if (state.measurements.size === 0) return true;
   const measured = readMeasured(text);
-  if (measured === undefined) return false;
+  if (measured === undefined || type === undefined) return false;
   for (const listed of state.measurements.values()) {
-    if (listed.active && listed.attestation_type === type && fits(measured, listed)) return true;
+    if (listed.active && sameType(listed.attestation_type, type) && fits(measured, listed)) return true;
   }
   return false;
+}
+
+/** Files say dcap-tdx and headers qemu-tdx of one and the same thing. */
+function sameType(listed: string, shown: string): boolean {
+  const name = (type: string): string => (type === 'dcap-tdx' ? 'qemu-tdx' : type);
+  return name(listed) === name(shown);
 }
 
 /** Registers that the listed measurement does not name are ignored. */

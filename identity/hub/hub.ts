@@ -9,7 +9,8 @@ import { createServer } from 'node:http';
 import { isIPv4 } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
 import { formatHostAndPort, parseHostAndPort } from '../host.ts';
-import { createHubApp } from './app.ts';
+import { createHubApp, type NodeTrust } from './app.ts';
+import { type AttestedHubOptions, startAttestedHub } from './attested.ts';
 import { HubState } from './state.ts';
 
 /** A builder of the network, active from the start. */
@@ -33,12 +34,18 @@ export interface HubOptions {
   /** Basic auth `admin:PASSWORD` on the admin API; without it only this machine may use that API. */
   readonly adminPassword?: string | undefined;
   readonly builders?: readonly BuilderEntry[] | undefined;
+  /** How nodes are known on `listen`; `trusting` unless set. */
+  readonly nodes?: NodeTrust | undefined;
+  /** A second listener, where nodes attest themselves. */
+  readonly attested?: AttestedHubOptions | undefined;
 }
 
 export interface DevelopmentHub {
   /** Base URL without a path. A builder's own base URL is `${url}/as/NAME`. */
   readonly url: string;
   readonly port: number;
+  /** Base URL of the listener where nodes attest themselves. */
+  readonly attestedUrl: string | undefined;
   /** Adds a builder, or changes where it is; what it registered stays. */
   addBuilder(entry: BuilderEntry): void;
   /** Ends open connections and stores the state. */
@@ -52,7 +59,8 @@ export interface DevelopmentHub {
 export async function startHub(options: HubOptions): Promise<DevelopmentHub> {
   const { host, port } = readListenAddress(options);
   const state = await HubState.open(options.stateFile);
-  const app = createHubApp(state, { adminPassword: options.adminPassword });
+  const { adminPassword, nodes } = options;
+  const app = createHubApp(state, { adminPassword, nodes });
   const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const server = createServer((request, response) => void answer(request, response));
   server.listen(port, host);
@@ -77,12 +85,16 @@ export async function startHub(options: HubOptions): Promise<DevelopmentHub> {
   };
   for (const entry of options.builders ?? []) addBuilder(entry);
   await state.save();
+  const attested =
+    options.attested === undefined ? undefined : await startAttestedHub(state, options.attested);
 
   return {
+    attestedUrl: attested?.url,
     url: `http://${formatHostAndPort(host, actualPort)}`,
     port: actualPort,
     addBuilder,
     async close() {
+      await attested?.close();
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
         server.closeAllConnections();
@@ -95,7 +107,10 @@ export async function startHub(options: HubOptions): Promise<DevelopmentHub> {
 /** Where BuilderHub's clients look for it unless told otherwise (protocol section 1). */
 const DEFAULT_PORT = 14_892;
 
-function readListenAddress({ listen, allowRemote }: HubOptions): { host: string; port: number } {
+function readListenAddress({ listen, allowRemote }: Pick<HubOptions, 'listen' | 'allowRemote'>): {
+  host: string;
+  port: number;
+} {
   const anyPort = listen.endsWith(':0');
   const address = parseHostAndPort(anyPort ? listen.slice(0, -2) : listen, anyPort ? 0 : DEFAULT_PORT);
   if (address === undefined)
