@@ -10,6 +10,7 @@ import { recentOrders } from './egress/archive/index.ts';
 import { createBuilder } from './egress/builder.ts';
 import { startBuilderReady } from './egress/builder-ready.ts';
 import { createPeers } from './egress/peers.ts';
+import { STREAM_PROTOCOL } from './identity/channel/hello.ts';
 import { callerOf } from './identity/client-certificate.ts';
 import { HubClient } from './identity/hub-client.ts';
 import { openIdentity } from './identity/identity.ts';
@@ -25,9 +26,11 @@ import type { ListenAddress } from './ingress/listeners.ts';
 import { connectionsWithin, openFilesLimit } from './ingress/open-files.ts';
 import { startCertServer, startMetricsServer } from './ingress/plain-servers.ts';
 import { type Readiness, rpcListener } from './ingress/rpc-endpoint.ts';
+import { createStreamServer } from './ingress/stream/stream-server.ts';
 import { type DeliveryMetrics, deliveryMetrics } from './metrics/delivery-metrics.ts';
 import { nodeMetrics } from './metrics/node-metrics.ts';
 import { pipelineMetrics } from './metrics/pipeline-metrics.ts';
+import { streamMetrics } from './metrics/stream-metrics.ts';
 import { createClock } from './pipeline/clock.ts';
 import type { Side } from './pipeline/order.ts';
 import { type Callers, Pipeline } from './pipeline/pipeline.ts';
@@ -40,6 +43,7 @@ import {
   registryReports,
   shippingReports,
   spoolReports,
+  streamReports,
 } from './reports.ts';
 import { SettingError, type Settings } from './settings.ts';
 
@@ -170,6 +174,13 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
       if (reason === 'shutdown') leftBehind.set(target, (leftBehind.get(target) ?? 0) + 1);
     },
   };
+  const verifier = new SignatureVerifier({ cacheSize: SIGNER_CACHE });
+  // Both ends of a stream show a certificate that the hub lists; the sender has none.
+  const streaming = settings.peerStream && !sender;
+  const streamEvents = streamReports(
+    log,
+    streamMetrics(registry, { outgoing: () => peers.state(), incoming: () => streams?.state() ?? [] }),
+  );
   const builder =
     sender || settings.builderEndpoint === null
       ? null
@@ -210,6 +221,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
         );
         void peersOfHub.refresh();
       },
+      stream: streaming ? { signer, verifier, clock, events: streamEvents } : undefined,
       now: clock,
     },
   );
@@ -224,7 +236,6 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   if (archive !== null) closing('archive', archive, () => archive.close(0));
 
   // The pipeline.
-  const verifier = new SignatureVerifier({ cacheSize: SIGNER_CACHE });
   const callers: Callers = {
     identify: (address, shown) => callerOf(address, shown, peersOfHub, settings.flashbotsSigner),
     refresh: () => peersOfHub.refresh(),
@@ -286,6 +297,19 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
       'the limit of open files (ulimit -n) allows fewer connections than MAX_CONNECTIONS',
     );
   }
+  const streams = streaming
+    ? createStreamServer(
+        { windowBytes: settings.streamWindowBytes, maxOrderBytes: settings.maxRequestBodySizeBytes },
+        {
+          signer,
+          verifier,
+          clock,
+          peers: peersOfHub,
+          offer: (stream, arrival, bytes) => queue.offer(stream, arrival, bytes),
+          events: streamEvents,
+        },
+      )
+    : null;
   let draining = false;
   const readiness = (): Readiness => {
     const reasons: string[] = [];
@@ -335,6 +359,10 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
               })
             : undefined,
         onEvicted: () => metrics.connectionEvicted(side),
+        stream:
+          side === 'system' && streams !== null
+            ? { protocol: STREAM_PROTOCOL, accept: (stream) => streams.accept(stream) }
+            : undefined,
       },
     );
     identity.onChange(() => server.setTls(tls()));
@@ -344,7 +372,10 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   // Joined before serving: the peers of the last run are there when the first order comes.
   peersOfHub.changes.subscribe(({ removed }) => {
     peers.update(peersOfHub.sendable);
-    for (const { name } of removed) deliveries.forget(name);
+    for (const { name } of removed) {
+      deliveries.forget(name);
+      streamEvents.forget(name);
+    }
   });
   const network = await joinNetwork(
     { registers: !sender, region: settings.region === '' ? undefined : settings.region },
@@ -364,6 +395,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   }
   apis.user = await serve(sender ? 'sender' : 'user', settings.userListenAddr, settings.userTls);
   if (!sender) apis.system = await serve('system', settings.systemListenAddr, true);
+  if (streams !== null) closing('streams', streams, async () => streams.close());
   for (const [server, { address }] of Object.entries(apis)) {
     log.info({ event: 'listening', server, address: formatAddress(address) }, `${server} API listens`);
   }
@@ -380,6 +412,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     const deadline = Date.now() + settings.drainTimeoutSec * 1000;
     const left = () => Math.max(0, deadline - Date.now());
     for (const api of [apis.user, apis.system]) api?.stopAccepting();
+    streams?.stopAccepting();
     await within(left(), queue.drain());
     await within(left(), pipeline.drain());
     await Promise.all([builder?.close(left()), peers.close(left())]);

@@ -5,11 +5,13 @@
 import type { Logger } from 'pino';
 import type { ShipperEvents, SpoolEvents } from './egress/archive/index.ts';
 import type { DeliveryEvents } from './egress/delivery.ts';
+import type { StreamEvents } from './identity/channel/channel.ts';
 import type { HubClientEvents } from './identity/hub-client.ts';
 import type { IdentityEvents } from './identity/identity.ts';
 import type { Peer } from './identity/peer.ts';
 import type { PeerRegistryEvents } from './identity/registry.ts';
 import type { NodeMetrics } from './metrics/node-metrics.ts';
+import type { StreamMetrics } from './metrics/stream-metrics.ts';
 
 export function identityReports(log: Logger): IdentityEvents {
   return {
@@ -173,4 +175,29 @@ export function shippingReports(log: Logger): Pick<ShipperEvents, Exclude<keyof 
     unreadable: (segment, offset, reason) =>
       log.error({ event: 'damage', segment, offset, reason }, 'ALARM: the archive is damaged'),
   };
+}
+
+/** Reasons that come with every restart and every v1 peer; the metrics count them all the same. */
+const USUAL: ReadonlySet<string> = new Set([
+  'normal',
+  'shutdown',
+  'lost',
+  'connect_failed',
+  'connect_timeout',
+  'not_offered',
+]);
+
+export function streamReports(log: Logger, metrics: StreamMetrics): StreamMetrics {
+  return {
+    ...metrics,
+    opened(peer, direction) {
+      metrics.opened(peer, direction);
+      log.debug({ event: 'stream opened', peer, direction }, 'a stream of orders is open');
+    },
+    closed(peer, direction, reason, byPeer) {
+      metrics.closed(peer, direction, reason, byPeer);
+      const level = USUAL.has(reason) ? 'debug' : 'warn';
+      log[level]({ event: 'stream closed', peer, direction, reason, byPeer }, 'a stream of orders has ended');
+    },
+  } satisfies StreamEvents & StreamMetrics;
 }

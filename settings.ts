@@ -348,6 +348,18 @@ export const SETTINGS = {
     100,
     600_000,
   ),
+  peerStream: flag(
+    'PEER_STREAM',
+    true,
+    'order stream with peers that speak it; off = requests only, in both directions',
+  ),
+  streamWindowBytes: integer(
+    'STREAM_WINDOW_BYTES',
+    4_194_304,
+    'most bytes of orders on one stream connection that a peer may send ahead of their being dealt with',
+    65_536,
+    1_073_741_824,
+  ),
   builderConnections: integer('BUILDER_CONNECTIONS', 4, 'connections to the local builder', 1, 100),
   builderQueueBytes: integer(
     'BUILDER_QUEUE_BYTES',

@@ -3,6 +3,7 @@
  * The child ends when its parent does.
  */
 import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 
 /** What a child can be asked; arguments and results are anything that structured clone takes. */
 type Calls = Record<string, (...args: never[]) => unknown>;
@@ -25,9 +26,16 @@ interface Answer {
   readonly error?: string;
 }
 
-/** Parent side: starts a module that calls `serveParent`. */
-export function startChild<C extends Calls>(module: URL, execArgv: string[] = []): Child<C> {
-  const child = fork(module, { serialization: 'advanced', execArgv });
+/**
+ * Parent side: starts a module that calls `serveParent`.
+ * @param execPath the program that gets `execArgv` and the module; Node unless set
+ */
+export function startChild<C extends Calls>(
+  module: URL,
+  execArgv: string[] = [],
+  execPath = process.execPath,
+): Child<C> {
+  const child = fork(fileURLToPath(module), { serialization: 'advanced', execArgv, execPath });
   const open = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   let nextId = 0;
   let gone = false;

@@ -97,4 +97,8 @@ class BuilderRequest implements OutgoingRequest {
   headerEnd(): string {
     return `${this.admitted.order.canonical.length}\r\n\r\n`;
   }
+
+  record(): null {
+    return null;
+  }
 }

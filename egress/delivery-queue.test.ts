@@ -7,9 +7,9 @@ import { testOrder } from './testing/recorder.ts';
 
 const SEED = 20_250_703;
 
-function delivery(sequence: number, bytes = 100, bornMs = 0): Delivery {
-  const request = { admitted: testOrder(sequence), bornMs, headerEnd: () => '' };
-  return { request, sequence, bytes, sentAtMs: 0, refusals: 0 };
+function delivery(sequence: number, bytes = 100, bornMs = 0, large = false): Delivery {
+  const request = { admitted: testOrder(sequence), bornMs, headerEnd: () => '', record: () => null };
+  return { request, sequence, bytes, large, sentAtMs: 0, refusals: 0 };
 }
 
 describe('bounds', () => {

@@ -2,7 +2,8 @@
  * The orders that wait for one target, in order of arrival, bounded by bytes and by age.
  *
  * A new order that does not fit is refused: what waits longest has the least time left and the best
- * claim. Orders that come back from a lost connection are always taken in again, at their place; what
+ * claim. Small and large orders stand in lanes of their own, as a target may have a way for each; together they
+ * are one queue. Orders that come back from a lost connection are always taken in again, at their place; what
  * may come back is bounded by the connections.
  */
 import type { Delivery } from './delivery.ts';
@@ -16,7 +17,8 @@ export interface DeliveryQueueOptions {
 
 export class DeliveryQueue {
   readonly #options: DeliveryQueueOptions;
-  readonly #waiting = new Fifo<Delivery>();
+  readonly #small = new Fifo<Delivery>();
+  readonly #large = new Fifo<Delivery>();
   #bytes = 0;
 
   constructor(options: DeliveryQueueOptions) {
@@ -24,7 +26,7 @@ export class DeliveryQueue {
   }
 
   get length(): number {
-    return this.#waiting.length;
+    return this.#small.length + this.#large.length;
   }
 
   get bytes(): number {
@@ -33,7 +35,12 @@ export class DeliveryQueue {
 
   /** @returns the oldest, left in the queue; undefined when it is empty. */
   peek(): Delivery | undefined {
-    return this.#waiting.peek();
+    return this.#oldest().peek();
+  }
+
+  /** @returns the oldest of the small or the large ones, left in the queue. */
+  peekLane(large: boolean): Delivery | undefined {
+    return this.#lane(large).peek();
   }
 
   /**
@@ -43,21 +50,24 @@ export class DeliveryQueue {
    */
   push(delivery: Delivery, heldBytes = 0): boolean {
     if (this.#bytes + heldBytes + delivery.bytes > this.#options.maxBytes) return false;
-    this.#waiting.push(delivery);
+    this.#lane(delivery.large).push(delivery);
     this.#bytes += delivery.bytes;
     return true;
   }
 
   /** Takes the oldest out; undefined when the queue is empty. */
   shift(): Delivery | undefined {
-    const delivery = this.#waiting.shift();
-    if (delivery !== undefined) this.#bytes -= delivery.bytes;
-    return delivery;
+    return this.#shiftOf(this.#oldest());
+  }
+
+  /** Takes out what {@link peekLane} gives. */
+  shiftLane(large: boolean): Delivery | undefined {
+    return this.#shiftOf(this.#lane(large));
   }
 
   /** Takes the oldest out if it is too old; undefined when it is not, or the queue is empty. */
   shiftExpired(nowMs: number): Delivery | undefined {
-    const oldest = this.#waiting.peek();
+    const oldest = this.peek();
     return oldest !== undefined && this.isExpired(oldest, nowMs) ? this.shift() : undefined;
   }
 
@@ -67,23 +77,55 @@ export class DeliveryQueue {
 
   /** Puts orders that were taken out back to their places, whatever the bound. */
   putBack(deliveries: readonly Delivery[]): void {
-    const front = [...deliveries];
-    const youngest = deliveries.reduce((most, delivery) => Math.max(most, delivery.sequence), -1);
-    // Several connections may give back in turn: what stands in front already may be older or younger.
-    for (let next = this.peek(); next !== undefined && next.sequence < youngest; next = this.peek()) {
-      front.push(next);
-      this.shift();
-    }
-    front.sort((a, b) => b.sequence - a.sequence);
-    for (const delivery of front) {
-      this.#waiting.unshift(delivery);
-      this.#bytes += delivery.bytes;
-    }
+    this.#putBackLane(
+      false,
+      deliveries.filter(({ large }) => !large),
+    );
+    this.#putBackLane(
+      true,
+      deliveries.filter(({ large }) => large),
+    );
   }
 
   /** Empties the queue. @returns what was in it, oldest first */
   takeAll(): Delivery[] {
     this.#bytes = 0;
-    return this.#waiting.takeAll();
+    return [...this.#small.takeAll(), ...this.#large.takeAll()].sort((a, b) => a.sequence - b.sequence);
+  }
+
+  #putBackLane(large: boolean, deliveries: readonly Delivery[]): void {
+    if (deliveries.length === 0) return;
+    const lane = this.#lane(large);
+    const front = [...deliveries];
+    const youngest = deliveries.reduce((most, delivery) => Math.max(most, delivery.sequence), -1);
+    // Several connections may give back in turn: what stands in front already may be older or younger.
+    for (let next = lane.peek(); next !== undefined && next.sequence < youngest; next = lane.peek()) {
+      front.push(next);
+      this.#shiftOf(lane);
+    }
+    front.sort((a, b) => b.sequence - a.sequence);
+    for (const delivery of front) {
+      lane.unshift(delivery);
+      this.#bytes += delivery.bytes;
+    }
+  }
+
+  #lane(large: boolean): Fifo<Delivery> {
+    return large ? this.#large : this.#small;
+  }
+
+  #shiftOf(lane: Fifo<Delivery>): Delivery | undefined {
+    const delivery = lane.shift();
+    if (delivery !== undefined) this.#bytes -= delivery.bytes;
+    return delivery;
+  }
+
+  /** The lane whose first order is the older. */
+  #oldest(): Fifo<Delivery> {
+    const small = this.#small.peek();
+    const large = this.#large.peek();
+    return large !== undefined && (small === undefined || large.sequence < small.sequence)
+      ? this.#large
+      : this.#small;
   }
 }

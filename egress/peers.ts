@@ -1,17 +1,21 @@
 /**
- * The peers: every order given here goes to every peer of the list, as v1 JSON-RPC over TLS
- * (protocol sections 5 and 6). Each peer has its own connections and queue, so nobody waits for a neighbour.
+ * The peers: every order given here goes to every peer of the list, over the order stream (ingress/stream/PROTOCOL.md)
+ * where the peer speaks it, else as v1 JSON-RPC over TLS (protocol sections 5 and 6). Each peer has its own connections and queue, so nobody waits for a neighbour.
  *
- * An order is signed once, when the first peer can take it, and its bytes are shared by all peers.
+ * An order is signed once, when the first peer without a stream can take it, and made a record once for all streams;
+ * its bytes are shared by all peers.
  * Connections: one is kept open per peer, up to ten under load, because a peer answers a connection in order.
  * An order lives 45 s: a peer learns of a new node at its next poll, up to 30 s later, and until then refuses.
  */
 import { isIPv6 } from 'node:net';
+import { STREAM_PROTOCOL } from '../identity/channel/hello.ts';
 import { type Clock, createClock } from '../pipeline/clock.ts';
 import { keccak256Hex } from '../pipeline/keccak.ts';
 import type { Address, AdmittedOrder } from '../pipeline/order.ts';
+import { encodeRecord } from '../pipeline/stream/record.ts';
 import type { DeliveryEvents, OutgoingRequest, TargetState } from './delivery.ts';
 import { ClientIdentity, type PinnedServer, pinnedTlsDialler, type TlsIdentity } from './pinned-tls.ts';
+import type { StreamModules } from './stream/stream-carrier.ts';
 import { Target, type TargetAddress, type TargetOptions } from './target.ts';
 import { mergeTargetOptions } from './target-options.ts';
 
@@ -50,6 +54,8 @@ export interface PeersModules {
   readonly events: PeerEvents;
   /** A peer showed another certificate than the listed one: the list may be old. */
   readonly onCertificateMismatch?: (peerName: string) => void;
+  /** With it peers are asked for the order stream; it needs a certificate of ours. */
+  readonly stream?: Omit<StreamModules, 'isPeer'> | undefined;
   readonly now?: Clock;
 }
 
@@ -145,8 +151,15 @@ class PeerSet implements Peers {
 
   #join(peer: PeerTarget, known: Member | undefined): Member {
     if (known === undefined) {
-      const { events } = this.#modules;
-      const target = new Target(peer.name, this.#address(peer), this.#options, { events, now: this.#now });
+      const { events, stream } = this.#modules;
+      const target = new Target(peer.name, this.#address(peer), this.#options, {
+        events,
+        now: this.#now,
+        stream:
+          stream === undefined
+            ? undefined
+            : { ...stream, isPeer: (address) => this.#signs(peer.name, address) },
+      });
       return { peer, target };
     }
     if (!isSameServer(peer, known.peer)) known.target.replace(this.#address(peer));
@@ -158,10 +171,20 @@ class PeerSet implements Peers {
     void target.retire(this.#removalFlushMs).finally(() => this.#leaving.delete(target));
   }
 
+  /** Is it the account that signs for the peer, by the list of now? */
+  #signs(name: string, address: Address): boolean {
+    return this.#members.get(name)?.peer.address === address;
+  }
+
   #address(peer: PeerTarget): TargetAddress {
+    const onMismatch = () => this.#modules.onCertificateMismatch?.(peer.name);
     return {
       headStart: `POST / HTTP/1.1\r\nHost: ${hostHeader(peer)}\r\nContent-Type: application/json\r\n`,
-      dialler: pinnedTlsDialler(peer, this.#identity, () => this.#modules.onCertificateMismatch?.(peer.name)),
+      dialler: pinnedTlsDialler(peer, this.#identity, onMismatch),
+      // A server without the stream agrees on HTTP, which says so without an error.
+      ...(this.#modules.stream === undefined
+        ? {}
+        : { stream: pinnedTlsDialler(peer, this.#identity, onMismatch, [STREAM_PROTOCOL, 'http/1.1']) }),
     };
   }
 }
@@ -185,6 +208,7 @@ class PeerRequest implements OutgoingRequest {
   readonly bornMs = performance.now();
   readonly #signer: OrderSigner;
   #headerEnd: string | null = null;
+  #record: Buffer | null = null;
 
   constructor(admitted: AdmittedOrder, signer: OrderSigner) {
     this.admitted = admitted;
@@ -194,6 +218,12 @@ class PeerRequest implements OutgoingRequest {
   headerEnd(): string {
     this.#headerEnd ??= this.#sign();
     return this.#headerEnd;
+  }
+
+  record(): Buffer {
+    const { order } = this.admitted;
+    this.#record ??= encodeRecord(order.method, order.canonical);
+    return this.#record;
   }
 
   #sign(): string {

@@ -57,14 +57,21 @@ export class ClientIdentity {
   }
 }
 
+/** A dialler whose sockets speak TLS. */
+export interface TlsDialler extends Dialler {
+  dial(): tls.TLSSocket;
+}
+
 /**
  * @param onMismatch the server showed another certificate than the listed one
+ * @param protocols offered by ALPN, the most wanted first
  */
 export function pinnedTlsDialler(
   server: PinnedServer,
   identity: ClientIdentity,
   onMismatch: () => void,
-): Dialler {
+  protocols: readonly string[] = ['http/1.1'],
+): TlsDialler {
   const host = server.host.replace(/^\[(.*)\]$/, '$1');
   return {
     readyEvent: 'secureConnect',
@@ -74,7 +81,7 @@ export function pinnedTlsDialler(
         port: server.port,
         ...(server.servername === undefined ? {} : { servername: server.servername }),
         secureContext: identity.context(),
-        ALPNProtocols: ['http/1.1'],
+        ALPNProtocols: [...protocols],
         rejectUnauthorized: false,
       }),
     refuse: (socket: Socket) => {

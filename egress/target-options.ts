@@ -23,6 +23,9 @@ const TARGET_DEFAULTS: TargetOptions = {
   // At most this late a target that was away for long is back in use: a sixth of a slot.
   reconnect: { baseMs: 100, maxMs: 2_000 },
   retry: { baseMs: 100, maxMs: 2_000 },
+  // A peer that has just got other software is asked as soon as its requests' connection comes back.
+  streamConnections: 8,
+  streamRetry: { baseMs: 1_000, maxMs: 30_000 },
   // A target at work answers within a round trip.
   closeStallMs: 1_000,
 };

@@ -1,6 +1,7 @@
 /**
- * One receiver of orders (the local builder, a peer): pipelined connections, and the queue of what they
- * cannot take yet. `send` hands an order to a socket in the same call when there is room.
+ * One receiver of orders (the local builder, a peer): pipelined connections, to a peer of our kind a stream that
+ * is used in their place while it is up, and the queue of what they cannot take yet. `send` hands an order to a
+ * socket in the same call when there is room.
  *
  * What is bounded by what, and what happens at the bound:
  * - a connection, by orders, bytes and time (pipelined-connection.ts): orders wait in the queue, or go back to it;
@@ -13,7 +14,7 @@
 
 import type { Clock } from '../pipeline/clock.ts';
 import { type AdmittedOrder, BIG_REQUEST_BYTES } from '../pipeline/order.ts';
-import { classifyAnswer } from './answer.ts';
+import { type Answer, classifyAnswer } from './answer.ts';
 import type { BackoffOptions } from './backoff.ts';
 import { ConnectionPool, type ConnectionPoolOptions, type ConnectionPoolOwner } from './connection-pool.ts';
 import {
@@ -22,14 +23,22 @@ import {
   type Delivery,
   type DeliveryEvents,
   type DropReason,
+  LARGE_ORDER_BYTES,
   type OutgoingRequest,
   type TargetState,
 } from './delivery.ts';
 import { DeliveryQueue } from './delivery-queue.ts';
 import type { Dialler } from './pipelined-connection.ts';
 import { Refusals } from './refusals.ts';
+import type { StreamDialler } from './stream/outgoing-stream.ts';
+import {
+  StreamCarrier,
+  type StreamCarrierOptions,
+  type StreamCarrierOwner,
+  type StreamModules,
+} from './stream/stream-carrier.ts';
 
-export interface TargetOptions extends ConnectionPoolOptions {
+export interface TargetOptions extends ConnectionPoolOptions, StreamCarrierOptions {
   readonly queueBytes: number;
   /** Age, from its being handed over, at which an order that waits is dropped. */
   readonly queueAgeMs: number;
@@ -44,15 +53,19 @@ export interface TargetAddress {
   readonly dialler: Dialler;
   /** Request line and the header lines that are the same for every order; `headerEnd()` follows. */
   readonly headStart: string;
+  /** The way to its stream; undefined where there is none to be asked for. */
+  readonly stream?: StreamDialler | undefined;
 }
 
 export interface TargetModules {
   readonly events: DeliveryEvents;
   /** Unix microseconds, the clock of `receivedAtUs`. */
   readonly now: Clock;
+  /** Needed with an address that has a stream. */
+  readonly stream?: StreamModules | undefined;
 }
 
-export class Target implements ConnectionPoolOwner {
+export class Target implements ConnectionPoolOwner, StreamCarrierOwner {
   readonly name: string;
   readonly #options: TargetOptions;
   readonly #events: DeliveryEvents;
@@ -60,6 +73,7 @@ export class Target implements ConnectionPoolOwner {
   readonly #queue: DeliveryQueue;
   readonly #refusals: Refusals;
   readonly #pool: ConnectionPool;
+  readonly #stream: StreamCarrier | null;
   #headStart: string;
   #sequence = 0;
   #corked = false;
@@ -80,7 +94,12 @@ export class Target implements ConnectionPoolOwner {
     this.#queue = new DeliveryQueue({ maxBytes: options.queueBytes, maxAgeMs: options.queueAgeMs });
     this.#refusals = new Refusals(options.retry, () => this.#waitOver());
     this.#pool = new ConnectionPool(address.dialler, options, this);
+    this.#stream =
+      address.stream === undefined || modules.stream === undefined
+        ? null
+        : new StreamCarrier(name, address.stream, options, modules.stream, this);
     this.#pool.open(false);
+    this.#stream?.open();
   }
 
   /** Is a connection open? */
@@ -100,10 +119,17 @@ export class Target implements ConnectionPoolOwner {
 
   /** Sends an order in this call unless corked, or queues it. Its fate is told through the events. */
   send(request: OutgoingRequest): void {
-    const bytes = request.admitted.order.canonical.length + DELIVERY_OVERHEAD_BYTES;
-    const delivery: Delivery = { request, sequence: this.#sequence++, bytes, sentAtMs: 0, refusals: 0 };
+    const { length } = request.admitted.order.canonical;
+    const delivery: Delivery = {
+      request,
+      sequence: this.#sequence++,
+      bytes: length + DELIVERY_OVERHEAD_BYTES,
+      large: length >= LARGE_ORDER_BYTES,
+      sentAtMs: 0,
+      refusals: 0,
+    };
     if (this.#closing !== null) this.#drop([delivery], 'shutdown');
-    else if (this.#queue.length > 0 || !this.#write(delivery)) this.#enqueue(delivery);
+    else if (this.#waitsBefore(delivery) || !this.#write(delivery)) this.#enqueue(delivery);
     else if (!this.#corked) this.#pool.flush();
   }
 
@@ -114,6 +140,7 @@ export class Target implements ConnectionPoolOwner {
   replace(address: TargetAddress): void {
     if (this.#closed) return;
     this.#headStart = address.headStart;
+    if (address.stream !== undefined) this.#stream?.replace(address.stream);
     this.#pool.replace(address.dialler);
   }
 
@@ -124,8 +151,10 @@ export class Target implements ConnectionPoolOwner {
       queueLength: this.#queue.length + this.#refusals.length,
       queueBytes: this.#queue.bytes + this.#refusals.bytes,
       oldestAgeMs: oldest === undefined ? 0 : performance.now() - oldest.request.bornMs,
-      outstanding: this.#pool.outstanding,
-      connectionsUp: this.#pool.up,
+      outstanding: this.#outstanding,
+      connectionsUp: this.#pool.up + (this.#stream?.up ?? 0),
+      streamsUp: this.#stream?.up ?? 0,
+      clockOffsetUs: this.#stream?.clockOffsetUs ?? null,
     };
   }
 
@@ -159,6 +188,8 @@ export class Target implements ConnectionPoolOwner {
 
   connected(): void {
     this.#events.connected(this.name);
+    // Somebody is there again, perhaps with other software.
+    if (this.#pool.up === 1) this.#stream?.probe();
   }
 
   disconnected(reason: ConnectionEnd): void {
@@ -166,7 +197,10 @@ export class Target implements ConnectionPoolOwner {
   }
 
   answered(delivery: Delivery, status: number, body: Buffer): void {
-    const { failure, retryable } = classifyAnswer(status, body);
+    this.settled(delivery, classifyAnswer(status, body));
+  }
+
+  settled(delivery: Delivery, { failure, retryable }: Answer): void {
     if (failure !== null) this.#events.failed(this.name, failure);
     if (retryable && this.#retired) {
       this.#drop([delivery], 'removed');
@@ -211,21 +245,63 @@ export class Target implements ConnectionPoolOwner {
     if (this.#closed) return;
     if (this.#queue.length > 0) {
       this.#dropExpired();
-      for (let next = this.#queue.peek(); next !== undefined && this.#write(next); next = this.#queue.peek())
-        this.#queue.shift();
+      this.#sendQueued();
       this.#pool.flush();
-      if (this.#queue.length > 0 && this.#refusals.limit > 0) this.#pool.open(true);
+      if (this.#wantsConnections()) this.#pool.open(true);
     }
     this.#closeIfIdle();
+  }
+
+  /** In order of arrival; with a stream, small and large orders do not wait for one another. */
+  #sendQueued(): void {
+    const queue = this.#queue;
+    if (!this.#stream?.isUp) {
+      for (let next = queue.peek(); next !== undefined && this.#write(next); next = queue.peek())
+        queue.shift();
+      return;
+    }
+    for (const large of [false, true]) {
+      for (
+        let next = queue.peekLane(large);
+        next !== undefined && this.#write(next);
+        next = queue.peekLane(large)
+      )
+        queue.shiftLane(large);
+    }
+  }
+
+  /** @returns whether orders wait that more connections for requests would help. */
+  #wantsConnections(): boolean {
+    if (this.#refusals.limit === 0) return false;
+    const small = this.#queue.peekLane(false);
+    const large = this.#queue.peekLane(true);
+    return (
+      (small !== undefined && !this.#stream?.carries(small)) ||
+      (large !== undefined && !this.#stream?.carries(large))
+    );
+  }
+
+  /** @returns whether an order must wait because others wait for the way it takes. */
+  #waitsBefore(delivery: Delivery): boolean {
+    if (this.#queue.length === 0) return false;
+    return !this.#stream?.isUp || this.#queue.peekLane(delivery.large) !== undefined;
+  }
+
+  /** Orders written and not answered, whichever way. */
+  get #outstanding(): number {
+    return this.#pool.outstanding + (this.#stream?.outstanding ?? 0);
   }
 
   // --- orders ---
 
   /** @returns false when no connection has room or the target is not to be asked now. */
   #write(delivery: Delivery): boolean {
-    if (this.#pool.outstanding >= this.#refusals.limit) return false;
+    if (this.#outstanding >= this.#refusals.limit) return false;
     const first = delivery.sentAtMs === 0;
-    if (!this.#pool.write(delivery, this.#headStart)) return false;
+    const written = this.#stream?.carries(delivery)
+      ? this.#stream.write(delivery)
+      : this.#pool.write(delivery, this.#headStart);
+    if (!written) return false;
     if (first) {
       const { admitted } = delivery.request;
       this.#events.sent(this.name, admitted, isBig(admitted), this.#msSince(admitted));
@@ -240,7 +316,7 @@ export class Target implements ConnectionPoolOwner {
       return;
     }
     this.#watchAge();
-    if (this.#refusals.limit > 0) this.#pool.open(true);
+    if (this.#wantsConnections()) this.#pool.open(true);
   }
 
   #takeBack(deliveries: readonly Delivery[]): void {
@@ -295,7 +371,7 @@ export class Target implements ConnectionPoolOwner {
   }
 
   #closeIfIdle(): void {
-    if (this.#closing === null || this.#pool.outstanding > 0) return;
+    if (this.#closing === null || this.#outstanding > 0) return;
     if (this.#queue.length === 0 && this.#refusals.length === 0) this.#finishClosing();
   }
 
@@ -305,6 +381,7 @@ export class Target implements ConnectionPoolOwner {
     if (this.#closeTimer !== null) clearTimeout(this.#closeTimer);
     if (this.#expiryTimer !== null) clearTimeout(this.#expiryTimer);
     this.#refusals.close();
+    this.#stream?.close();
     this.#pool.close();
     this.#drop(this.#queue.takeAll(), 'shutdown');
     this.#drop(this.#refusals.takeAll(), 'shutdown');

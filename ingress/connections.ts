@@ -69,6 +69,8 @@ export class Connections {
   readonly #fresh = new Set<Connection>();
   /** All others; a set keeps insertion order, and a request moves its connection to the end. */
   readonly #used = new Set<Connection>();
+  /** Those that carry a stream of orders: never idle, bounded and ended by who owns them. */
+  readonly #streams = new Set<Connection>();
   /** Connections whose TLS handshake is not done, by the far end's address: Node does not name the TCP socket below. */
   readonly #handshaking = new Map<string, Connection>();
   /** In order of arrival. */
@@ -99,7 +101,7 @@ export class Connections {
   }
 
   get size(): number {
-    return this.#fresh.size + this.#used.size;
+    return this.#fresh.size + this.#used.size + this.#streams.size;
   }
 
   /** Requests whose answer has not left. */
@@ -113,12 +115,19 @@ export class Connections {
    */
   endAll(): void {
     this.#ending = true;
-    for (const connection of this.#all()) endIfIdle(connection);
+    for (const connection of this.#all()) if (!this.#streams.has(connection)) endIfIdle(connection);
   }
 
   /** Closes all that are still open, whatever is on its way. */
   destroyAll(): void {
     for (const connection of this.#all()) connection.socket.destroy();
+  }
+
+  /** Takes a connection whose far end has proven itself off the ones that may be closed for being idle. */
+  keep(socket: Socket): void {
+    const connection = connectionOf(socket);
+    if (connection === undefined || connection.closed) return;
+    if (this.#fresh.delete(connection)) this.#streams.add(connection);
   }
 
   #begin(request: HttpRequest, response: HttpResponse): void {
@@ -258,7 +267,7 @@ export class Connections {
   #remove(connection: Connection): void {
     connection.closed = true;
     connection.parked = [];
-    if (!this.#fresh.delete(connection)) this.#used.delete(connection);
+    if (!this.#fresh.delete(connection) && !this.#used.delete(connection)) this.#streams.delete(connection);
   }
 
   #evict(newcomer: Connection): void {
@@ -275,6 +284,7 @@ export class Connections {
   *#all(): Iterable<Connection> {
     yield* this.#fresh;
     yield* this.#used;
+    yield* this.#streams;
   }
 }
 

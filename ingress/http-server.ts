@@ -7,10 +7,10 @@ import { createServer } from 'node:http';
 import { createSecureServer, type ServerHttp2Session } from 'node:http2';
 import type { Server, Socket } from 'node:net';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
-import type { HttpRequest, HttpResponse } from './connection.ts';
+import { connectionOf, type HttpRequest, type HttpResponse } from './connection.ts';
 import { Connections, MAX_STREAMS } from './connections.ts';
 import { type ListenAddress, listenOn } from './listeners.ts';
-import { endInPlain } from './node-internals.ts';
+import { endInPlain, offerProtocol } from './node-internals.ts';
 
 /** PEM texts. */
 export interface TlsIdentity {
@@ -38,7 +38,7 @@ export interface HttpServerOptions {
 
 export interface HttpServerModules {
   readonly onRequest: (request: HttpRequest, response: HttpResponse) => unknown;
-  /** After each TLS handshake, with the client certificate's DER or null. */
+  /** After each TLS handshake for HTTP, with the client certificate's DER or null. */
   readonly onSecureConnection?: ((socket: TLSSocket, certificate: Buffer | null) => void) | undefined;
   readonly onEvicted: () => void;
   /**
@@ -46,6 +46,8 @@ export interface HttpServerModules {
    * is the cheapest.
    */
   readonly unclean?: UncleanAnswers;
+  /** Another protocol than HTTP, by ALPN: its connections are handed over after the handshake. */
+  readonly stream?: { readonly protocol: string; accept(stream: AcceptedStream): void } | undefined;
 }
 
 export interface UncleanAnswers {
@@ -53,6 +55,15 @@ export interface UncleanAnswers {
   http(code: string | undefined): string;
   /** To plain HTTP where there is TLS. */
   readonly plainHttp: string;
+}
+
+/** A connection that is not HTTP's. */
+export interface AcceptedStream {
+  readonly socket: TLSSocket;
+  /** The far end has proven itself: it is not closed for being idle any longer. */
+  keep(): void;
+  /** Tells of work it has caused, µs: one that causes too much in a turn is read again when its turn comes. */
+  charge(us: number): void;
 }
 
 export interface HttpServer {
@@ -81,14 +92,26 @@ export async function listenHttp(
 ): Promise<HttpServer> {
   const sessions = new Set<ServerHttp2Session>();
   const server =
-    options.tls === null ? plainServer(options) : secureServer(options, options.tls, modules, sessions);
-  const connections = new Connections(server, options.tls !== null, options, {
+    options.tls === null
+      ? plainServer(options)
+      : secureServer(options, options.tls, modules, sessions, (socket) => handOver(socket));
+  const connections: Connections = new Connections(server, options.tls !== null, options, {
     onRequest: (request, response) => {
       if (request.headers.host === undefined && request.httpVersion === '1.1') badRequest(response);
       else modules.onRequest(request, response);
     },
     onEvicted: modules.onEvicted,
   });
+  function handOver(socket: TLSSocket): void {
+    // Once all that the handshake's end sets off is done, the account of its work among it.
+    queueMicrotask(() =>
+      modules.stream?.accept({
+        socket,
+        keep: () => connections.keep(socket),
+        charge: (us) => connectionOf(socket)?.charge(us),
+      }),
+    );
+  }
   // Requests that Node would refuse by itself, uncounted.
   server.on('checkExpectation', (request: HttpRequest, response: HttpResponse) =>
     server.emit('request', request, response),
@@ -144,6 +167,7 @@ function secureServer(
   tls: TlsIdentity,
   modules: HttpServerModules,
   sessions: Set<ServerHttp2Session>,
+  handOver: (socket: TLSSocket) => void,
 ): Server {
   const server = createSecureServer({
     allowHTTP1: true,
@@ -170,6 +194,8 @@ function secureServer(
       maxHeaderListSize: MAX_HEAD_BYTES,
     },
   } as Parameters<typeof createSecureServer>[0]);
+  const { stream } = modules;
+  if (stream !== undefined) offerProtocol(server, stream.protocol, handOver);
   server.setTimeout(options.idleTimeoutMs);
   server.on('session', (session) => {
     sessions.add(session);
@@ -184,6 +210,7 @@ function secureServer(
   });
   if (onSecureConnection !== undefined) {
     server.on('secureConnection', (socket: TLSSocket) => {
+      if (stream !== undefined && socket.alpnProtocol === stream.protocol) return;
       const certificate = socket.getPeerX509Certificate();
       onSecureConnection(socket, certificate === undefined ? null : certificate.raw);
     });

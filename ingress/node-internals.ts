@@ -2,6 +2,7 @@
  * What the ingress does to Node's servers that Node has no public way for, in one place. Where a later Node
  * has changed what they rest on they do nothing; hostile.integration.test.ts shows what that costs.
  */
+import type { Http2SecureServer } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
@@ -58,4 +59,27 @@ export function endInPlain(socket: TLSSocket, text: string): void {
 
 function notHttp(): number {
   return 2;
+}
+
+/**
+ * Offers one more protocol by ALPN (RFC 7301), before HTTP, and hands its connections over. Node's HTTP/2 server
+ * overwrites the option of that name, and takes whatever was agreed on for HTTP/2.
+ *
+ * @param protocol ASCII
+ */
+export function offerProtocol(
+  server: Http2SecureServer,
+  protocol: string,
+  onConnection: (socket: TLSSocket) => void,
+): void {
+  const offering = server as Http2SecureServer & { ALPNProtocols?: Buffer };
+  const [http, ...others] = server.listeners('secureConnection');
+  if (!Buffer.isBuffer(offering.ALPNProtocols) || http === undefined || others.length > 0) return;
+  const name = Buffer.from(protocol, 'latin1');
+  offering.ALPNProtocols = Buffer.concat([Buffer.of(name.length), name, offering.ALPNProtocols]);
+  server.removeAllListeners('secureConnection');
+  server.on('secureConnection', (socket: TLSSocket) => {
+    if (socket.alpnProtocol === protocol) onConnection(socket);
+    else Reflect.apply(http, server, [socket]);
+  });
 }

@@ -79,6 +79,7 @@ class HttpArrival implements Arrival {
   readonly signature: string | undefined;
   readonly certificate: ShownCertificate | undefined;
   readonly receivedAtUs: number;
+  readonly streamed = null;
   readonly #request: HttpRequest;
   readonly #response: HttpResponse;
 

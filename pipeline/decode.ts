@@ -23,6 +23,9 @@ import { SENDER_RULES, type SideRules, SYSTEM_RULES, USER_RULES } from './side-r
 
 export type { DecodeContext } from './order-context.ts';
 
+/** What a peer of our kind sends must be what it has itself: else two nodes would have two orders. */
+const NOT_CANONICAL = invalidParams('record: not in canonical form');
+
 const RULES: Record<Side, SideRules> = { user: USER_RULES, system: SYSTEM_RULES, sender: SENDER_RULES };
 
 /**
@@ -46,7 +49,11 @@ export function decodeOrderWith(
     return invalidParams(decoded.path === '' ? `params[0]: ${decoded.reason}` : decoded.message);
 
   const { method } = request;
-  const canonical = Buffer.from(`{"method":"${method}","params":[${decoded.param}],"id":0,"jsonrpc":"2.0"}`);
+  const canonical =
+    request.record === undefined
+      ? Buffer.from(`{"method":"${method}","params":[${decoded.param}],"id":0,"jsonrpc":"2.0"}`)
+      : request.record.canonical(decoded.param);
+  if (canonical === null) return NOT_CANONICAL;
   const named = decoded.signer !== null;
   const signer = decoded.signer ?? context.signer;
   return {

@@ -96,7 +96,7 @@ export function decodeEthSendBundle(
   fillIn(rules, draft, context);
   return {
     param: encodeObject(json, BUNDLE_SHAPE, fields, members.unlisted),
-    hash: `0x${transactionHashes.digest()}`,
+    hash: context.hashes === false ? null : `0x${transactionHashes.digest()}`,
     signer: addressOf(fields.signingAddress),
   };
 }
@@ -135,7 +135,7 @@ function decodeTransactions(
   for (const [i, offset] of offsets.entries()) {
     const tx = readTransaction(json, offset, check, context.chainId);
     if (tx instanceof FieldError) return tx.under(`txs[${i}]`);
-    transactionHashes.addTransaction(tx.bytes);
+    if (context.hashes !== false) transactionHashes.addTransaction(tx.bytes);
     list += i === 0 ? tx.quoted : `,${tx.quoted}`;
   }
   return `${list}]`;

@@ -70,6 +70,9 @@ export interface HexBytes {
 
 /** Decodes a byte string of any length. */
 export function hexBytes(json: JsonText, at: number): HexBytes | FieldError {
+  const raw = json.raws?.take(at) ?? null;
+  // The digits are put in their place when the whole form is written.
+  if (raw !== null) return { quoted: '"0x"', bytes: raw };
   if (!json.isString(at)) return NOT_A_STRING;
   const quoted = json.lowerQuoted(at);
   if (quoted === '""') return { quoted: '"0x"', bytes: Buffer.alloc(0) };

@@ -17,6 +17,14 @@ export interface RpcRequest {
   readonly json: JsonText;
   /** Where `params[0]` begins in `json.text`. */
   readonly paramAt: number;
+  /** Of an order that came over a peer's stream: it has the transactions, which are cut out of the text. */
+  readonly record?: CutOrder;
+}
+
+/** An order whose canonical form is put together from its text and its transactions. */
+export interface CutOrder {
+  /** @param param - as the decoder wrote it. @returns null when what came was not in canonical form. */
+  canonical(param: string): Buffer | null;
 }
 
 /** A body that is no such request. */

@@ -52,6 +52,12 @@ function isHexDigit(code: number): boolean {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what JSON forbids inside strings
 const ESCAPE_OR_CONTROL = /[\\\u0000-\u001f]/; // oxlint-disable-line no-control-regex
 
+/** Byte strings that travel beside the text, each in the place of an empty `"0x"` (stream/record.ts). */
+export interface RawStrings {
+  /** @param at - of the string's opening quote. @returns its bytes; null when its digits stand in the text. */
+  take(at: number): Buffer | null;
+}
+
 /** One JSON text and how to find one's way in it. Offsets are in UTF-16 units of `text`. */
 export class JsonText {
   readonly text: string;
@@ -60,6 +66,7 @@ export class JsonText {
   /** Characters of free text in it so far; counted and bounded in fields.ts. */
   freeText = 0;
   maxFreeText = Number.POSITIVE_INFINITY;
+  raws: RawStrings | null = null;
   private readonly ascii: boolean;
   private lowered: string | null = null;
 

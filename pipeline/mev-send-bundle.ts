@@ -128,7 +128,7 @@ export function decodeMevSendBundle(
     fields.metadata = encodeObject(json, METADATA, draft.metadata, parts.metadataUnlisted);
   return {
     param: encodeObject(json, BUNDLE, fields, parts.unlisted),
-    hash: `0x${parts.hash}`,
+    hash: context.hashes === false ? null : `0x${parts.hash}`,
     signer: draft.metadata === null ? null : addressOf(draft.metadata.signer),
   };
 }
@@ -223,7 +223,7 @@ function readElement(
     const beside = innerAt !== 0;
     const tx = readTransaction(json, txAt, strict ? 'rules' : beside ? 'bytes' : 'shape', context.chainId);
     if (tx instanceof FieldError) return tx.under('tx');
-    if (!beside) hashes.addTransaction(tx.bytes);
+    if (!beside && context.hashes !== false) hashes.addTransaction(tx.bytes);
     fields.tx = tx.quoted;
   }
   if (innerAt !== 0) {

@@ -15,6 +15,8 @@ export interface DecodeContext {
   /** The chain whose transactions are taken. */
   readonly chainId: bigint;
   readonly nonces: ReplacementNonces;
+  /** False where nobody is told the order's hash, as peers on a stream are not: making it is a third of the work. */
+  readonly hashes?: boolean;
 }
 
 /** A decoded `params[0]`. */

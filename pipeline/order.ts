@@ -29,7 +29,7 @@ export interface Order {
   readonly method: Method;
   /** The whole request body a node sends on, byte for byte (`{"method":…,"params":[…],"id":0,"jsonrpc":"2.0"}`). */
   readonly canonical: Buffer;
-  /** bundleHash of a bundle, hash of a raw transaction, null for cancellations and subsidies. */
+  /** bundleHash of a bundle, hash of a raw transaction; null for cancellations, subsidies and where nobody is told. */
   readonly hash: Hex | null;
   /** Dedupe key: 32 bytes as 64 hex digits; null for methods that are never deduplicated. */
   readonly key: string | null;

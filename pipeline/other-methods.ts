@@ -63,7 +63,11 @@ export function decodeEthSendRawTransaction(
 ): DecodedParam | FieldError {
   const tx = readTransaction(json, at, context.validation === 'strict' ? 'rules' : 'bytes', context.chainId);
   if (tx instanceof FieldError) return tx;
-  return { param: tx.quoted, hash: `0x${transactionHash(tx.bytes)}`, signer: null };
+  return {
+    param: tx.quoted,
+    hash: context.hashes === false ? null : `0x${transactionHash(tx.bytes)}`,
+    signer: null,
+  };
 }
 
 /** Decodes `params[0]` of bid_subsidiseBlock: one u64. */

@@ -112,6 +112,7 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
       signature: side === 'user' ? WALLET : PEER,
       certificate: undefined,
       receivedAtUs: 1_718_030_000_000_000 + log.length,
+      streamed: null,
       respond: (status, body, close) => {
         log.push('answer');
         resolve({ status, body: JSON.parse(body) as Answer['body'], close });

@@ -239,9 +239,13 @@ export class Pipeline {
     later$.pipe(filter(answersAtOnce), stage(this.#answer, fault)).subscribe();
   }
 
-  /** Who signed? Protocol section 3; an unsigned order is taken from Flashbots' own infrastructure only. */
+  /** Who signed? Protocol section 3; a stream has proven it, an unsigned order is taken from Flashbots' own infrastructure only. */
   readonly #verify = (submission: Submission): Submission | null => {
     const { arrival } = submission;
+    if (arrival.streamed !== null) {
+      submission.signer = arrival.streamed.peer;
+      return submission;
+    }
     if (arrival.signature === undefined && ROUTES[arrival.side].signature === 'optional') {
       submission.signer = NO_SIGNER;
       return submission;
@@ -254,7 +258,8 @@ export class Pipeline {
 
   /** Which method, with which params? Protocol section 2. */
   readonly #parse = (submission: Submission): Submission | null => {
-    const parsed = parseRequest(submission.arrival.body);
+    const { body, streamed } = submission.arrival;
+    const parsed = streamed === null ? parseRequest(body) : streamed.record.request();
     submission.idText = parsed.idText;
     if (parsed instanceof RefusedRequest) return this.#refuse(submission, parsed.rejection);
     submission.method = parsed.method;
@@ -311,6 +316,7 @@ export class Pipeline {
       validation: this.#options.validation[arrival.side],
       chainId: this.#options.chainId,
       nonces: this.#modules.nonces,
+      hashes: arrival.streamed === null,
     });
     submission.request = null;
     if (order instanceof Rejection) return this.#refuse(submission, order);

@@ -5,12 +5,22 @@ import type { Rejection } from './errors.ts';
 import type { RpcRequest } from './json-rpc.ts';
 import { encodeError, encodeResult } from './json-rpc.ts';
 import type { Address, AdmittedOrder, Method, Order, Side } from './order.ts';
+import type { OrderRecord } from './stream/record.ts';
 
 /** The client certificate that a connection showed, with the hub entries that listed it then. */
 export interface ShownCertificate {
   /** sha256, 64 lower-case hex digits. */
   readonly fingerprint: string;
   readonly owners: readonly { readonly name: string; readonly address: Address }[];
+}
+
+/** An order that came over a peer's stream: its sender has proven who it is for all of them at once. */
+export interface StreamedOrder {
+  /** The account that the connection's hello proved. */
+  readonly peer: Address;
+  readonly record: OrderRecord;
+  /** The node is done with it; called once. Null: taken. */
+  settle(refusal: Rejection | null): void;
 }
 
 /** What the ingress hands over: one request whose body has been read. */
@@ -23,7 +33,9 @@ export interface Arrival {
   readonly certificate: ShownCertificate | undefined;
   /** Unix microseconds (pipeline/clock.ts). */
   readonly receivedAtUs: number;
-  /** Sends the answer; called once. `close`: the connection is not to be used any longer. */
+  /** Null for a request of its own. */
+  readonly streamed: StreamedOrder | null;
+  /** Sends the answer; called once, unless it is `streamed`. `close`: the connection is not to be used any longer. */
   respond(status: number, body: string, close: boolean): void;
 }
 
@@ -87,12 +99,22 @@ function resultJson(order: Order, receivedAtUs: number): string {
 
 /** Answers success. */
 export function accept(submission: Submission, receivedAtUs: number): void {
+  const { streamed } = submission.arrival;
+  if (streamed !== null) {
+    streamed.settle(null);
+    return;
+  }
   const body = encodeResult(submission.idText, resultJson(submission.order, receivedAtUs));
   submission.arrival.respond(200, body, false);
 }
 
 /** Answers with the refusal; a client certificate that does not fit ends the connection. */
 export function refuse(submission: Submission, rejection: Rejection): void {
+  const { streamed } = submission.arrival;
+  if (streamed !== null) {
+    streamed.settle(rejection);
+    return;
+  }
   const { code, status } = rejection.row;
   const body = code === null ? rejection.message : encodeError(submission.idText, code, rejection.message);
   submission.arrival.respond(status, body, rejection.kind === 'client_certificate');

@@ -74,6 +74,7 @@ export function contextOf(changes: Partial<DecodeContext> = {}): DecodeContext {
     validation: 'strict',
     chainId: 1n,
     nonces: new ReplacementNonces(),
+    hashes: true,
     ...changes,
   };
 }

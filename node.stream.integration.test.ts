@@ -1,0 +1,270 @@
+/** The order stream between whole nodes, and beside everything that is no such node: who gets what, which way, how often. */
+import tls from 'node:tls';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { createOrderSource, type GeneratedOrder } from './devnet/orders.ts';
+import { startV1Peer } from './egress/testing/v1-peer.ts';
+import { createCredentials } from './identity/certificate.ts';
+import {
+  bodiesOf,
+  canonicalOf,
+  digestsOf,
+  eventually,
+  freePort,
+  ordersOfEachMethod,
+  startSink,
+  startTestNode,
+  type TestNode,
+} from './testing/harness.ts';
+import { type HubFront, isList, startHubFront } from './testing/hub-front.ts';
+
+/** Resolves when orders go from the node to the peer over a stream, small ones and large, or over none any longer. */
+async function streamsTo(node: TestNode, peer: string, none = false): Promise<void> {
+  await eventually(async () => {
+    const open = await node.metric('orderflow_stream_connections', { peer, direction: 'out' });
+    if (none) expect(open).toBe(0);
+    else expect(open).toBeGreaterThanOrEqual(2);
+  });
+}
+
+/** Frames of orders that the node has read of a peer's stream and whose age it could tell. */
+function framesOf(node: TestNode, peer: string): Promise<number> {
+  return node.metric('orderflow_stream_one_way_seconds_count', { peer });
+}
+
+/** Frames leave an order at a time here, but for those that wait: never more frames than orders. */
+async function cameByStream(node: TestNode, peer: string, orders: number): Promise<void> {
+  const frames = await framesOf(node, peer);
+  expect(frames).toBeGreaterThan(0);
+  expect(frames).toBeLessThanOrEqual(orders);
+}
+
+function bundles(seed: string): { next(): GeneratedOrder; readonly made: GeneratedOrder[] } {
+  const source = createOrderSource({ seed, methods: 'bundles', bodyBytes: 1_000 });
+  const made: GeneratedOrder[] = [];
+  return {
+    made,
+    next() {
+      const order = source.next();
+      made.push(order);
+      return order;
+    },
+  };
+}
+
+/** Sends one order after another until told to stop. */
+function keepSending(node: TestNode, seed: string) {
+  const source = bundles(seed);
+  const stopping = new AbortController();
+  const running = (async () => {
+    while (!stopping.signal.aborted) {
+      expect((await node.send(source.next())).status).toBe(200);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  })();
+  return {
+    orders: source.made,
+    async stop(): Promise<void> {
+      stopping.abort();
+      await running;
+    },
+  };
+}
+
+describe('the order stream', () => {
+  test('ours and ours: every method both ways over the stream, the same bytes once at each builder', async () => {
+    const hub = await startHubFront();
+    const a = await startTestNode(hub, 'a');
+    const b = await startTestNode(hub, 'b');
+    await Promise.all([streamsTo(a, 'b'), streamsTo(b, 'a')]);
+    const source = createOrderSource({ seed: 'stream' });
+    const [first, second] = [ordersOfEachMethod(source, 8), ordersOfEachMethod(source, 8)];
+    const large = createOrderSource({ seed: 'large', bodyBytes: 300_000, methods: 'bundles' }).next();
+    await Promise.all([a.sendAll([...first, large]), b.sendAll(second)]);
+    const all = [...first, ...second, large];
+    await Promise.all([a.builder.received(all.length), b.builder.received(all.length)]);
+    await cameByStream(b, 'a', first.length + 1);
+    await cameByStream(a, 'b', second.length);
+    expect(await b.metric('orderflow_proxy_api_incoming_requests_by_peer', { peer: 'a' })).toBe(
+      first.length + 1,
+    );
+    // Over requests it would have been as many answers.
+    expect(await a.metric('orderflow_delivery_answered_total', { target: 'b', outcome: 'accepted' })).toBe(
+      first.length + 1,
+    );
+    const offset = await b.metric('orderflow_stream_clock_offset_seconds', { peer: 'a' });
+    expect(Math.abs(offset)).toBeLessThan(0.1);
+    await Promise.all([a.close(), b.close()]);
+    expect(bodiesOf(a.builder)).toEqual(canonicalOf(all));
+    expect(bodiesOf(b.builder)).toEqual(canonicalOf(all));
+  });
+
+  test('beside v1: a v1 peer gets and sends requests, ours get the stream, of the same orders', async () => {
+    const hub = await startHubFront();
+    const v1 = await startV1Peer({ name: 'v1', port: await freePort() });
+    onTestFinished(() => v1.close());
+    hub.addBuilder({ name: 'v1', dns_name: `127.0.0.1:${v1.port}` });
+    await hub.register('v1', v1.address, v1.credentials.certificatePem);
+    const a = await startTestNode(hub, 'a');
+    const b = await startTestNode(hub, 'b');
+    await Promise.all([streamsTo(a, 'b'), a.connectedTo('v1')]);
+    v1.setPeers([{ name: 'a', address: a.handle.address.toLowerCase() as `0x${string}` }]);
+    const orders = ordersOfEachMethod(createOrderSource({ seed: 'three kinds' }), 6);
+    await a.sendAll(orders);
+    const received = await v1.received(orders.length);
+    const theirs = createOrderSource({ seed: 'of v1', methods: 'bundles' }).next();
+    const answer = await v1.send(
+      { host: '127.0.0.1', port: a.systemPort, certificatePem: await a.certificate() },
+      theirs.canonical,
+    );
+    expect(answer.body).toContain('result');
+    await b.builder.received(orders.length);
+    await a.builder.received(orders.length + 1);
+    await cameByStream(b, 'a', orders.length);
+    expect(
+      await a.metric('orderflow_stream_closed_total', { peer: 'v1', reason: 'not_offered' }),
+    ).toBeGreaterThan(0);
+    expect(digestsOf(received.map(({ body }) => body))).toEqual(canonicalOf(orders));
+    await Promise.all([a.close(), b.close()]);
+    expect(bodiesOf(b.builder)).toEqual(canonicalOf(orders));
+    expect(bodiesOf(a.builder)).toEqual(canonicalOf([...orders, theirs]));
+  });
+
+  test('behind a front end that ends TLS there is none, and orders go as requests', async () => {
+    const hub = await startHubFront();
+    const [nodePort, frontPort] = [await freePort(), await freePort()];
+    const b = await startTestNode(hub, 'b', { systemPort: nodePort });
+    await startFront(hub, 'b', frontPort, nodePort);
+    const a = await startTestNode(hub, 'a');
+    await a.connectedTo('b');
+    const orders = ordersOfEachMethod(createOrderSource({ seed: 'front' }), 6);
+    await a.sendAll(orders);
+    await b.builder.received(orders.length);
+    expect(await framesOf(b, 'a')).toBe(0);
+    expect(
+      await a.metric('orderflow_stream_closed_total', { peer: 'b', reason: 'not_offered' }),
+    ).toBeGreaterThan(0);
+    await Promise.all([a.close(), b.close()]);
+    expect(bodiesOf(b.builder)).toEqual(canonicalOf(orders));
+  });
+
+  test('a running peer that changes its software, up and down and up again: nothing lost, and only a request may come twice', async () => {
+    const hub = await startHubFront();
+    const [systemPort, builder] = [await freePort(), await startSink()];
+    const requests = ['--peer-stream', 'off'];
+    let b = await startTestNode(hub, 'b', { systemPort, builder, flags: requests });
+    const a = await startTestNode(hub, 'a');
+    await a.connectedTo('b');
+    const sending = keepSending(a, 'upgrade');
+    const become = async (flags: readonly string[]): Promise<void> => {
+      const { directory } = b;
+      await b.close();
+      b = await startTestNode(hub, 'b', { systemPort, builder, directory, flags });
+    };
+    const arrivedSince = async (count: number): Promise<void> => void (await builder.received(count + 20));
+
+    await arrivedSince(0);
+    expect(await framesOf(b, 'a')).toBe(0);
+    await become([]);
+    await streamsTo(a, 'b');
+    const before = builder.requests.length;
+    await arrivedSince(before);
+    expect(await framesOf(b, 'a')).toBeGreaterThan(0);
+    await become(requests);
+    await streamsTo(a, 'b', true);
+    await arrivedSince(builder.requests.length);
+    expect(await framesOf(b, 'a')).toBe(0);
+    await become([]);
+    await streamsTo(a, 'b');
+    await arrivedSince(builder.requests.length);
+    await sending.stop();
+    const arrived = () => [...new Set(bodiesOf(builder))].sort();
+    await eventually(() => expect(arrived()).toEqual(canonicalOf(sending.orders)));
+    // A request whose answer is lost with the connection is sent again, and a node that restarts has forgotten it: that
+    // is all that may come twice, none of it over the stream.
+    const again = await a.metric('orderflow_delivery_resent_total', { target: 'b' });
+    expect(builder.requests.length - sending.orders.length).toBeLessThanOrEqual(again);
+    // A stream to a node that stops ends once everything on it is acknowledged.
+    for (const reason of ['lost', 'silent', 'stalled', 'shutdown'])
+      expect(await a.metric('orderflow_stream_closed_total', { peer: 'b', direction: 'out', reason })).toBe(
+        0,
+      );
+    await Promise.all([a.close(), b.close()]);
+    expect(await a.archived()).toEqual(canonicalOf(sending.orders));
+  });
+
+  test('an order that comes over the stream and as a request is one order', async () => {
+    const hub = await startHubFront();
+    const v1 = await startV1Peer({ name: 'v1', port: await freePort() });
+    onTestFinished(() => v1.close());
+    hub.addBuilder({ name: 'v1', dns_name: `127.0.0.1:${v1.port}` });
+    await hub.register('v1', v1.address, v1.credentials.certificatePem);
+    const a = await startTestNode(hub, 'a');
+    const b = await startTestNode(hub, 'b');
+    await streamsTo(a, 'b');
+    const orders = createOrderSource({ seed: 'twice', methods: 'bundles' });
+    const [first, last] = [orders.next(), orders.next()];
+    await a.sendAll([first]);
+    await b.builder.received(1);
+    const server = { host: '127.0.0.1', port: b.systemPort, certificatePem: await b.certificate() };
+    expect((await v1.send(server, first.canonical)).body).toContain(first.hash);
+    await a.sendAll([last]);
+    await b.builder.received(2);
+    expect(await b.metric('orderflow_duplicates_total', { side: 'system' })).toBe(1);
+    await Promise.all([a.close(), b.close()]);
+    expect(bodiesOf(b.builder)).toEqual(canonicalOf([first, last]));
+  });
+
+  test('what the system side refuses it refuses over the stream, and the sender counts it', async () => {
+    const hub = await startHubFront();
+    const a = await startTestNode(hub, 'a', { flags: ['--tx-validation', 'off'] });
+    const b = await startTestNode(hub, 'b', { flags: ['--system-tx-validation', 'strict'] });
+    await streamsTo(a, 'b');
+    // Of another chain.
+    const bad = createOrderSource({ seed: 'bad', methods: 'bundles', chainId: 5 }).next();
+    const good = createOrderSource({ seed: 'good', methods: 'bundles' }).next();
+    await a.send(bad);
+    await a.sendAll([good]);
+    await b.builder.received(1);
+    await eventually(async () =>
+      expect(await a.metric('orderflow_delivery_answered_total', { target: 'b', outcome: 'refused' })).toBe(
+        1,
+      ),
+    );
+    expect(await b.metric('orderflow_rejected_total', { side: 'system', kind: 'invalid_params' })).toBe(1);
+    await Promise.all([a.close(), b.close()]);
+    expect(bodiesOf(b.builder)).toEqual(canonicalOf([good]));
+  });
+});
+
+/** A front end as in today's images: it ends TLS with a certificate of its own and speaks HTTP/1.1 alone. */
+async function startFront(hub: HubFront, name: string, port: number, nodePort: number): Promise<void> {
+  const credentials = await createCredentials({ names: ['127.0.0.1'], validityDays: 1, now: Date.now() });
+  const sockets = new Set<tls.TLSSocket>();
+  const server = tls.createServer(
+    { cert: credentials.certificatePem, key: credentials.privateKeyPem, ALPNProtocols: ['http/1.1'] },
+    (socket) => {
+      const back = tls.connect({ host: '127.0.0.1', port: nodePort, rejectUnauthorized: false });
+      for (const one of [socket, back]) {
+        sockets.add(one);
+        one.on('error', () => undefined);
+        one.on('close', () => sockets.delete(one));
+      }
+      socket.pipe(back);
+      back.pipe(socket);
+    },
+  );
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+  onTestFinished(async () => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  // As the hub lists a node whose front end has registered its own certificate; the node does not learn of it.
+  hub.answer = async ({ path, caller }) => {
+    if (!isList(path) || caller === name) return {};
+    const instance = { tls_cert: credentials.certificatePem };
+    const list = (await hub.builders()).map((entry) =>
+      entry.name === name ? { ...entry, dns_name: `127.0.0.1:${port}`, instance } : entry,
+    );
+    return { body: JSON.stringify(list) };
+  };
+}

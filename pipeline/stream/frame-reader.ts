@@ -1,0 +1,95 @@
+/**
+ * Cuts a byte stream into frames. What lies whole in a chunk is handed on as a view of it; what does not is
+ * collected in a buffer that grows with the bytes that have come, never with the length that a header claims.
+ */
+import type { CloseReason } from './close-reasons.ts';
+import { FRAME, HEADER_BYTES, MAX_CONTROL_BYTES } from './frames.ts';
+
+/** @param payload a view: valid as long as it is kept. @returns why the connection must end, or null. */
+export type OnFrame = (type: number, payload: Buffer) => CloseReason | null;
+
+const EMPTY = Buffer.alloc(0);
+const FIRST_BYTES = 4096;
+
+export class FrameReader {
+  readonly #maxOrdersBytes: number;
+  readonly #onFrame: OnFrame;
+  /** A frame that has begun: its first `#have` bytes. */
+  #partial = EMPTY;
+  #have = 0;
+
+  /** @param maxOrdersBytes longest payload of an orders frame */
+  constructor(maxOrdersBytes: number, onFrame: OnFrame) {
+    this.#maxOrdersBytes = maxOrdersBytes;
+    this.#onFrame = onFrame;
+  }
+
+  /** Bytes of a frame that has begun and not ended. */
+  get pending(): number {
+    return this.#have;
+  }
+
+  /** @returns why the connection must end, or null; nothing may be pushed after a reason. */
+  push(chunk: Buffer): CloseReason | null {
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#have === 0) {
+        const end = wholeFrame(chunk, at);
+        if (end > 0) {
+          if (!this.#mayBe(chunk, at)) return 'oversized';
+          const reason = this.#onFrame(chunk[at] ?? 0, chunk.subarray(at + HEADER_BYTES, end));
+          if (reason !== null) return reason;
+          at = end;
+          continue;
+        }
+      }
+      const needed = this.#have < HEADER_BYTES ? HEADER_BYTES : frameBytes(this.#partial, 0);
+      const taken = Math.min(needed - this.#have, chunk.length - at);
+      this.#collect(chunk, at, taken, needed);
+      at += taken;
+      if (this.#have < HEADER_BYTES) return null;
+      if (!this.#mayBe(this.#partial, 0)) return 'oversized';
+      if (this.#have < frameBytes(this.#partial, 0)) continue;
+      const reason = this.#finish();
+      if (reason !== null) return reason;
+    }
+    return null;
+  }
+
+  #finish(): CloseReason | null {
+    const payload = this.#partial.subarray(HEADER_BYTES, this.#have);
+    const type = this.#partial[0] ?? 0;
+    this.#partial = EMPTY;
+    this.#have = 0;
+    return this.#onFrame(type, payload);
+  }
+
+  #mayBe(bytes: Buffer, at: number): boolean {
+    const limit = bytes[at] === FRAME.orders ? this.#maxOrdersBytes : MAX_CONTROL_BYTES;
+    return bytes.readUInt32BE(at + 1) <= limit;
+  }
+
+  #collect(chunk: Buffer, at: number, length: number, needed: number): void {
+    const have = this.#have + length;
+    if (have > this.#partial.length) {
+      const grown = Buffer.allocUnsafeSlow(
+        Math.max(HEADER_BYTES, Math.min(needed, Math.max(FIRST_BYTES, 2 * have))),
+      );
+      this.#partial.copy(grown, 0, 0, this.#have);
+      this.#partial = grown;
+    }
+    chunk.copy(this.#partial, this.#have, at, at + length);
+    this.#have = have;
+  }
+}
+
+/** @returns where the frame that begins at `at` ends in the chunk, 0 when it does not. */
+function wholeFrame(chunk: Buffer, at: number): number {
+  if (chunk.length - at < HEADER_BYTES) return 0;
+  const end = at + frameBytes(chunk, at);
+  return end <= chunk.length ? end : 0;
+}
+
+function frameBytes(bytes: Buffer, at: number): number {
+  return HEADER_BYTES + bytes.readUInt32BE(at + 1);
+}
