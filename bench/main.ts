@@ -9,10 +9,23 @@ import * as compare from './commands/compare.ts';
 import * as limit from './commands/limit.ts';
 import * as load from './commands/load.ts';
 import * as micro from './commands/micro.ts';
+import * as network from './commands/network.ts';
 import * as saturation from './commands/saturation.ts';
 import * as soak from './commands/soak.ts';
+import * as stream from './commands/stream.ts';
 
-const COMMANDS: readonly Command[] = [all, load, limit, saturation, burst, soak, micro, compare];
+const COMMANDS: readonly Command[] = [
+  all,
+  load,
+  limit,
+  saturation,
+  burst,
+  soak,
+  micro,
+  stream,
+  network,
+  compare,
+];
 
 const [first = '', ...rest] = process.argv.slice(2);
 const named = COMMANDS.find(({ name }) => name === first);

@@ -4,8 +4,15 @@
  * sequence number they carry (sequenceOf), so nothing is parsed.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { sequenceOf } from '../devnet/orders.ts';
+import { STREAM_PROTOCOL } from '../identity/channel/hello.ts';
+import type { Peer } from '../identity/peer.ts';
+import type { PeerLookup } from '../identity/peer-table.ts';
+import { createSigner, SignatureVerifier } from '../identity/signature.ts';
+import { createStreamServer, type StreamServer } from '../ingress/stream/stream-server.ts';
+import { createClock } from '../pipeline/clock.ts';
+import type { Address } from '../pipeline/order.ts';
 import { nowUs } from './clock.ts';
 import { MessageReader } from './wire.ts';
 
@@ -14,6 +21,10 @@ export interface SinkOptions {
   readonly orders: number;
   /** PEM; plain HTTP without. */
   readonly tls?: { readonly key: string; readonly cert: string };
+  /** Address to listen on; 127.0.0.1 unless set. */
+  readonly host?: string;
+  /** Orderflow key of a sink that takes the order stream too, and whoever sends it; 32 bytes. */
+  readonly streamKey?: Uint8Array;
 }
 
 export interface Sink {
@@ -33,7 +44,7 @@ const ANSWER = '{"jsonrpc":"2.0","id":0,"result":null}';
 const RPC_RESPONSE = response('application/json', ANSWER);
 const READY_RESPONSE = response('text/plain', 'OK');
 
-/** Listens on a free port of 127.0.0.1. Any GET is answered as readiness. */
+/** Listens on a free port. Any GET is answered as readiness. */
 export async function startSink(options: SinkOptions): Promise<Sink> {
   const receivedUs = new Float64Array(options.orders).fill(Number.NaN);
   const sockets = new Set<Socket>();
@@ -71,9 +82,24 @@ export async function startSink(options: SinkOptions): Promise<Sink> {
     socket.on('close', () => sockets.delete(socket));
   }
 
+  const streams = options.streamKey === undefined ? null : streamsInto(options.streamKey, take);
+  const protocols = streams === null ? ['http/1.1'] : [STREAM_PROTOCOL, 'http/1.1'];
   const server: Server =
-    options.tls === undefined ? createServer(serve) : createTlsServer(options.tls, serve);
-  server.listen(0, '127.0.0.1');
+    options.tls === undefined
+      ? createServer(serve)
+      : createTlsServer(
+          { ...options.tls, requestCert: true, rejectUnauthorized: false, ALPNProtocols: protocols },
+          (socket: TLSSocket) => {
+            if (streams === null || socket.alpnProtocol !== STREAM_PROTOCOL) {
+              serve(socket);
+              return;
+            }
+            sockets.add(socket);
+            socket.on('close', () => sockets.delete(socket));
+            streams.accept({ socket, keep: () => undefined, charge: () => undefined });
+          },
+        );
+  server.listen(0, options.host ?? '127.0.0.1');
   await new Promise((resolve, reject) => {
     server.once('listening', resolve);
     server.once('error', reject);
@@ -101,6 +127,55 @@ export async function startSink(options: SinkOptions): Promise<Sink> {
       await closed;
     },
   };
+}
+
+/** The receiving end of the stream as a node has it, with nothing behind it. */
+function streamsInto(key: Uint8Array, take: (text: Buffer) => void): StreamServer {
+  return createStreamServer(
+    { windowBytes: 4 << 20, maxOrderBytes: 30 << 20 },
+    {
+      signer: createSigner(key),
+      verifier: new SignatureVerifier({ cacheSize: 16 }),
+      clock: createClock(),
+      peers: new Anybody(),
+      offer(_stream, { streamed }) {
+        if (streamed !== null) take(streamed.record.text);
+        streamed?.settle(null);
+        return true;
+      },
+      events: { opened: () => undefined, closed: () => undefined, oneWay: () => undefined },
+    },
+  );
+}
+
+/** Lists whoever comes. */
+class Anybody implements PeerLookup {
+  #fingerprint = '';
+
+  byAddress(address: Address): readonly Peer[] {
+    return [this.#peer(address)];
+  }
+
+  byFingerprint(fingerprint: string): readonly Peer[] {
+    this.#fingerprint = fingerprint;
+    return [this.#peer('0x')];
+  }
+
+  refresh(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #peer(address: Address): Peer {
+    const nowhere = { host: undefined, port: undefined, servername: undefined, certificate: undefined };
+    return {
+      name: 'anybody',
+      address,
+      fingerprint: this.#fingerprint,
+      sendable: false,
+      reason: 'a bench',
+      ...nowhere,
+    };
+  }
 }
 
 function response(type: string, body: string): string {

@@ -1,4 +1,4 @@
-/** The sinks' process: one builder over plain HTTP and any number of v1-like peers over TLS, see sink.ts. */
+/** The sinks' process: one builder over plain HTTP and any number of peers over TLS, see sink.ts. */
 import { serveParent } from './child.ts';
 import { type Sink, startSink } from './sink.ts';
 
@@ -16,9 +16,21 @@ const LOOK_MS = 20;
 let sinks: Sink[] = [];
 
 const calls = {
-  /** @returns the builder's port, then each peer's. */
-  async start(orders: number, peers: readonly { key: string; cert: string }[]): Promise<number[]> {
-    sinks = await Promise.all([startSink({ orders }), ...peers.map((tls) => startSink({ orders, tls }))]);
+  /**
+   * @param peers with a `streamKey` those that take the order stream beside requests
+   * @returns the builder's port, then each peer's.
+   */
+  async start(
+    orders: number,
+    peers: readonly { key: string; cert: string; streamKey?: Uint8Array }[],
+    where: { readonly host?: string } = {},
+  ): Promise<number[]> {
+    sinks = await Promise.all([
+      startSink({ orders }),
+      ...peers.map(({ streamKey, ...tls }) =>
+        startSink({ orders, tls, ...where, ...(streamKey === undefined ? {} : { streamKey }) }),
+      ),
+    ]);
     return sinks.map((sink) => sink.port);
   },
   /** Waits until every sink has at least `count` different orders, or nothing comes any more. */
