@@ -47,9 +47,9 @@ const MAX_PENDING_BYTES = 128 * 1024 * 1024;
  * up to 60 KB, and as much again as a third of all that in garbage that V8 has not yet collected.
  */
 const MOST_MEMORY_BYTES = 1.25 * 2 ** 30;
-/** What an attack may cost: a p99 ten times that in peace, or 200 ms more. */
+/** What an attack may cost: a p99 ten times that in peace, or half a second more; what hurts costs seconds. */
 const WORSE_BY = 10;
-const WORSE_BY_MS = 200;
+const WORSE_BY_MS = 500;
 /** Each order takes some six turns of the event loop; each is as late as the client's own timers show the machine to be. */
 const TURNS = 6;
 /** JSON of 30 MiB holds up everybody else's orders for so long: 45 ns a byte, and twice that for a busy machine. */
