@@ -62,6 +62,8 @@ export function sandboxed(command: readonly string[], options: SandboxOptions): 
           'LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
           `FAKETIME=${process.env.IMAGE_FAKETIME}`,
           'FAKETIME_DONT_FAKE_MONOTONIC=1',
+          // The clock, not the times of files.
+          'NO_FAKE_STAT=1',
         ]),
   ];
   if (options.tools === undefined) {
