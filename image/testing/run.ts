@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { locksOf, toolsOf } from '../build/build.ts';
-import { fetchDebian, fetchNpm } from '../build/fetch.ts';
+import { fetchDebian, fetchNpm, StaleLock } from '../build/fetch.ts';
 import { progressToStderr } from '../build/progress.ts';
 import { defaultStore } from '../build/store.ts';
 import { runInside } from '../vm/namespace.ts';
@@ -15,9 +15,15 @@ const SOURCES = dirname(dirname(import.meta.dirname));
 const progress = progressToStderr();
 const store = defaultStore();
 const { tools: toolsLock, root, npm } = locksOf(SOURCES, 'devnet');
-await fetchDebian(store, toolsLock.file, toolsLock.lock, progress);
-await fetchDebian(store, root.file, root.lock, progress);
-await fetchNpm(store, npm.lock, progress);
+try {
+  await fetchDebian(store, toolsLock.file, toolsLock.lock, progress);
+  await fetchDebian(store, root.file, root.lock, progress);
+  await fetchNpm(store, npm.lock, progress);
+} catch (error) {
+  if (!(error instanceof StaleLock)) throw error;
+  process.stdout.write(`${error.message}\n\n0 passed, 1 failed\n`);
+  process.exit(1);
+}
 const tools = await toolsOf(store, toolsLock.lock, progress);
 
 const folder = mkdtempSync(join(tmpdir(), 'image-test-'));
