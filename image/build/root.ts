@@ -300,7 +300,7 @@ function keepOnlyListed(root: string): void {
 
 /** Sources of the node and of the boot programs, as they run: no test, no build. */
 const APP_SOURCES = [
-  '{main,node,settings,log,reports}.ts',
+  '*.ts',
   '{metrics,pipeline,ingress,egress,identity}/**/*.ts',
   'image/guest/*.ts',
   'package.json',
@@ -320,7 +320,10 @@ async function addApp({ store, npm, root, sources, work, tools }: AppOptions): P
   const app = join(root, APP);
   const patterns = [...APP_SOURCES, ...DEVNET_SOURCES];
   const files = globSync(patterns, { cwd: sources })
-    .filter((path) => !/\.test\.ts$|(?:^|\/)testing\/|^identity\/hub\//u.test(path))
+    .filter(
+      (path) =>
+        !/\.(?:test|config)\.ts$|(?:^|\/)testing\/|^identity\/hub\/|^docs\.ts$|^operator-/u.test(path),
+    )
     .sort();
   for (const path of files) {
     const target = join(app, path.replace(/\.ts$/u, '.js'));

@@ -1,7 +1,7 @@
 /** What can be said of the image without booting it: locks, refusals, the tree, its units. */
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, normalize } from 'node:path';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import { artifactProblems, artifacts } from '../artifacts.ts';
 import { PROFILES, PROGRAMS, UNITS } from '../profiles.ts';
@@ -225,6 +225,25 @@ describe('the tree (B7, B9)', () => {
         expect(bytes.includes(needle), `${needle} in ${name}`).toBe(false);
     }
   });
+});
+
+test('every file that the programs of the image import is in it', () => {
+  const programs = [
+    'main.ts',
+    ...globSync('image/guest/*.ts', { cwd: SOURCES }).filter((path) => !path.includes('.test.')),
+  ];
+  const reached = new Set<string>(programs);
+  for (const path of reached) {
+    const text = readFileSync(join(SOURCES, path), 'utf8');
+    for (const [, target] of text.matchAll(/^(?:import|export)\b[^;]*?from '(\.[^']+)'/gmsu)) {
+      reached.add(normalize(join(dirname(path), target!)));
+    }
+  }
+  const files = new Set(filesOf(inject('image')).map(({ path }) => path));
+  const missing = [...reached].filter(
+    (path) => !files.has(`usr/lib/orderflow/${path.replace(/\.ts$/u, '.js')}`),
+  );
+  expect(missing).toEqual([]);
 });
 
 describe('units', () => {
