@@ -13,7 +13,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['**/*.test.ts'],
-          exclude: ['node_modules/**', '**/*.integration.test.ts'],
+          exclude: ['node_modules/**', '**/*.integration.test.ts', '**/*.image.test.ts'],
         },
       },
       {

@@ -1,0 +1,385 @@
+/** What can be said of the image without booting it: locks, refusals, the tree, its units. */
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, normalize } from 'node:path';
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import { artifactProblems, artifacts } from '../artifacts.ts';
+import { PROFILES, PROGRAMS, UNITS } from '../profiles.ts';
+import { withServices } from '../readme.ts';
+import { openRows, servicesOf } from '../services.ts';
+import { build, locksOf } from './build.ts';
+import type { DebianLock } from './lock.ts';
+import { parseUri } from './lock.ts';
+import { firewall, haproxy } from './network.ts';
+import { runTool } from './sandbox.ts';
+import { configurationFiles } from './settings.ts';
+import { defaultStore, Store } from './store.ts';
+import { compareManifests, type Entry } from './tree.ts';
+import { accounts, unitText } from './units.ts';
+
+const SOURCES = join(import.meta.dirname, '../..');
+
+/** What makes block devices, and what looks into all of a development machine, are more exposed than the others. */
+const EXPOSED: Readonly<Record<string, number>> = {
+  'persistent-setup.service': 3.8,
+  'report-standin.service': 3.2,
+};
+
+function temporary(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'image-static-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+const filesOf = (image: string): Entry[] =>
+  JSON.parse(readFileSync(join(image, 'files.json'), 'utf8')) as Entry[];
+
+describe('inputs (R4)', () => {
+  test('every input has name, version, size and sha256', () => {
+    for (const profile of PROFILES) {
+      const { root, tools, npm } = locksOf(SOURCES, profile);
+      for (const entry of [...root.lock.packages, ...tools.lock.packages, ...npm.lock.packages]) {
+        expect(entry).toMatchObject({
+          name: expect.stringMatching(/./u),
+          version: expect.stringMatching(/./u),
+        });
+        expect(entry.size).toBeGreaterThan(0);
+        expect(entry.sha256).toMatch(/^[0-9a-f]{64}$/u);
+      }
+      console.log(`${profile}: ${root.lock.packages.length} debs, ${npm.lock.packages.length} npm packages`);
+    }
+  });
+
+  test('production is locked with security updates, the tools and devnet move with point releases alone', () => {
+    expect(locksOf(SOURCES, 'production').root.lock.suites).toContain('trixie-security');
+    expect(locksOf(SOURCES, 'devnet').root.lock.suites).toEqual(['trixie']);
+    expect(locksOf(SOURCES, 'devnet').tools.lock.suites).toEqual(['trixie']);
+  });
+
+  test('a missing and a changed package stop the build and are named', async () => {
+    const folder = temporary();
+    const store = new Store(join(folder, 'store'));
+    const [deb] = locksOf(SOURCES, 'devnet').root.lock.packages;
+    await expect(store.open(`${deb!.name} ${deb!.version}`, deb!)).rejects.toThrow(
+      `${deb!.name} ${deb!.version} is not in the store: run \`npm run image -- fetch\``,
+    );
+    writeFileSync(store.blob(deb!), Buffer.alloc(deb!.size));
+    await expect(store.open(deb!.name, deb!)).rejects.toThrow(`${deb!.name} was changed in the store`);
+    // It is gone now, so that the next fetch brings the right one.
+    expect(store.has(deb!)).toBe(false);
+    const wrong = join(folder, 'wrong.deb');
+    writeFileSync(wrong, 'another package');
+    await expect(store.take('wrong', wrong, deb!)).rejects.toThrow('wrong: got 15 bytes');
+  });
+
+  test('an extra package of npm stops the build and is named', async () => {
+    const folder = temporary();
+    for (const name of ['root.main.json', 'tools.json']) {
+      const target = join(folder, 'image/lock', name);
+      await runTool(['mkdir', '-p', dirname(target)], {});
+      writeFileSync(target, readFileSync(join(SOURCES, 'image/lock', name)));
+    }
+    const npm = locksOf(SOURCES, 'devnet').npm.lock;
+    const extra = { ...npm.packages[0]!, name: 'left-pad', path: 'node_modules/left-pad', version: '1.3.0' };
+    writeFileSync(
+      join(folder, 'image/lock/npm.json'),
+      JSON.stringify({ packages: [...npm.packages.slice(1), extra] }),
+    );
+    writeFileSync(join(folder, 'package-lock.json'), readFileSync(join(SOURCES, 'package-lock.json')));
+    const building = build({
+      store: defaultStore(),
+      profile: 'devnet',
+      sources: folder,
+      output: join(folder, 'out'),
+      progress: () => undefined,
+      missing: [],
+    });
+    await expect(building).rejects.toThrow(
+      `missing: ${npm.packages[0]!.path} ${npm.packages[0]!.version}; extra: node_modules/left-pad 1.3.0`,
+    );
+  });
+
+  test('apt must print a sha256', () => {
+    const line = (hash: string): string =>
+      `'http://deb.debian.org/debian/pool/main/a/a_1%3a2_all.deb' a_1%3a2_all.deb 12 ${hash}`;
+    expect(parseUri(line(`SHA256:${'ab'.repeat(32)}`))).toEqual({
+      name: 'a',
+      version: '1:2',
+      architecture: 'all',
+      archive: 'debian',
+      size: 12,
+      sha256: 'ab'.repeat(32),
+    });
+    expect(() => parseUri(line(`MD5Sum:${'ab'.repeat(16)}`))).toThrow('no package with a sha256');
+  });
+});
+
+describe('refusals (V1)', () => {
+  test.each(['production', 'testnet'] as const)(
+    '%s is refused, and every reason is named',
+    async (profile) => {
+      const store = new Store(temporary());
+      const problems = artifactProblems(artifacts(SOURCES), profile, store);
+      const names = artifacts(SOURCES).map(({ name }) => name);
+      for (const name of names) expect(problems.filter((line) => line.includes(name))).toHaveLength(1);
+      const building = build({
+        store,
+        profile,
+        sources: SOURCES,
+        output: join(store.directory, 'out'),
+        progress: () => undefined,
+        missing: problems,
+      });
+      const error = await building.then(
+        () => undefined,
+        (caught: unknown) => caught as Error,
+      );
+      console.log(error?.message);
+      for (const name of [...names, 'attested-tls-proxy-client.service', 'operator-api.service']) {
+        expect(error?.message).toContain(name);
+      }
+    },
+  );
+
+  test('a stand-in or an unattested way to the hub keeps production from being built', () => {
+    const reasons = openRows('production');
+    expect(reasons).toContain('render-config.service reaches the hub without the attested client');
+    expect(servicesOf('production').filter(({ unit }) => unit.includes('standin'))).toEqual([]);
+    expect(openRows('devnet')).toEqual([]);
+  });
+});
+
+describe('the tree (B7, B9)', () => {
+  test('what can be executed is exactly what is listed', () => {
+    const files = filesOf(inject('image'));
+    const executables = files.filter(({ type, mode }) => type === 'file' && Number.parseInt(mode, 8) & 0o111);
+    const loaders = executables
+      .filter(({ path }) => path.endsWith('ld-linux-x86-64.so.2'))
+      .map(({ path }) => path);
+    const paths = executables.map(({ path }) => path).filter((path) => !loaders.includes(path));
+    console.log(`${paths.length} programs and the loader`);
+    expect(paths.sort()).toEqual([...PROGRAMS].sort());
+    expect(loaders).toHaveLength(1);
+  });
+
+  test('no set-uid file, nothing that others may write, no shell, no login, no way to become root', () => {
+    const files = filesOf(inject('image'));
+    expect(files.filter(({ type, mode }) => type !== 'link' && Number.parseInt(mode, 8) & 0o7022)).toEqual(
+      [],
+    );
+    const names = files.map(({ path }) => path.split('/').at(-1));
+    for (const name of [
+      'sh',
+      'bash',
+      'dash',
+      'busybox',
+      'sudo',
+      'su',
+      'login',
+      'sulogin',
+      'agetty',
+      'sshd',
+      'apt',
+      'dpkg',
+      'curl',
+    ]) {
+      expect(names).not.toContain(name);
+    }
+    for (const unit of [
+      'emergency.target',
+      'rescue.target',
+      'debug-shell.service',
+      'getty@.service',
+      'serial-getty@.service',
+      'sshd.service',
+      'ssh.socket',
+    ]) {
+      expect(names).not.toContain(unit);
+    }
+  });
+
+  test('every account is locked and has no shell', () => {
+    const { passwd, shadow } = accounts(servicesOf('production'));
+    for (const line of passwd.trim().split('\n')) expect(line).toMatch(/:\/usr\/sbin\/nologin$/u);
+    for (const line of shadow.trim().split('\n')) expect(line).toMatch(/^[\w-]+:!\*:/u);
+    const ids = passwd
+      .trim()
+      .split('\n')
+      .map((line) => line.split(':')[2]);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  test('the output carries no path, user, host or time of the build (R5)', () => {
+    const image = inject('image');
+    const needles = [SOURCES, image, inject('tools'), process.env.HOME ?? '/root', '.work-'];
+    for (const name of [
+      'files.json',
+      'initrd.files.json',
+      'measurements.json',
+      'uki.efi',
+      'esp.img',
+      'root.verity',
+    ]) {
+      const bytes = readFileSync(join(image, name));
+      for (const needle of needles.filter((one) => one.length > 5))
+        expect(bytes.includes(needle), `${needle} in ${name}`).toBe(false);
+    }
+  });
+});
+
+test('every file that the programs of the image import is in it', () => {
+  const programs = [
+    'main.ts',
+    ...globSync('image/guest/*.ts', { cwd: SOURCES }).filter((path) => !path.includes('.test.')),
+  ];
+  const reached = new Set<string>(programs);
+  for (const path of reached) {
+    const text = readFileSync(join(SOURCES, path), 'utf8');
+    for (const [, target] of text.matchAll(/^(?:import|export)\b[^;]*?from '(\.[^']+)'/gmsu)) {
+      reached.add(normalize(join(dirname(path), target!)));
+    }
+  }
+  const files = new Set(filesOf(inject('image')).map(({ path }) => path));
+  const missing = [...reached].filter(
+    (path) => !files.has(`usr/lib/orderflow/${path.replace(/\.ts$/u, '.js')}`),
+  );
+  expect(missing).toEqual([]);
+});
+
+describe('units', () => {
+  const texts = new Map(
+    PROFILES.map((profile) => [
+      profile,
+      servicesOf(profile).flatMap((service) =>
+        service.run === undefined ? [] : [{ unit: service.unit, text: unitText(service, service.run) }],
+      ),
+    ]),
+  );
+
+  test.each(PROFILES)('%s: every unit that is named anywhere exists', (profile) => {
+    const configuration = Object.entries(configurationFiles(profile, 0)).filter(([path]) =>
+      path.includes('/system/'),
+    );
+    const written = configuration.map(([path]) => path.split('/').at(-1)!);
+    const own = texts.get(profile)!;
+    const known = new Set([
+      ...UNITS,
+      ...written,
+      ...own.map(({ unit }) => unit),
+      'var-lib-persistent.mount',
+      'umount.target',
+    ]);
+    const all = [...own.map(({ text }) => text), ...configuration.map(([, text]) => text)].join('\n');
+    const named = [
+      ...all.matchAll(
+        /^(?:After|Before|Requires|Wants|Conflicts|ExecStart=\/usr\/bin\/systemctl \S+)=?(.*)$/gmu,
+      ),
+    ]
+      .flatMap(([, list]) => list!.trim().split(/\s+/u))
+      .filter((name) => /\.(?:service|target|socket|mount|path|timer)$/u.test(name));
+    expect(named.length).toBeGreaterThan(20);
+    expect(named.filter((name) => !known.has(name))).toEqual([]);
+  });
+
+  test.each(PROFILES)(
+    '%s: what lives long comes back for ever; what keeps state needs the disk; TLS waits for the time',
+    (profile) => {
+      for (const { unit, text } of texts.get(profile)!) {
+        expect(text, unit).toMatch(/^StartLimitIntervalSec=0$/mu);
+        if (!text.includes('Type=oneshot')) expect(text, unit).toMatch(/^Restart=always$/mu);
+        if (text.includes('StateDirectory=persistent'))
+          expect(text, unit).toMatch(/^Requires=.*var-lib-persistent\.mount/mu);
+        expect(text, unit).toMatch(/^NoNewPrivileges=yes$/mu);
+        expect(text, unit).toMatch(/^ProtectSystem=strict$/mu);
+      }
+      const config = texts.get(profile)!.find(({ unit }) => unit === 'render-config.service')!.text;
+      expect(config).toMatch(/^Requires=time-gate\.service$/mu);
+    },
+  );
+
+  test('no secret goes by the environment, and no program of root can be written by others', () => {
+    for (const { unit, text } of texts.get('devnet')!) {
+      expect(text, unit).not.toMatch(/^Environment=\w*(?:KEY|SECRET|TOKEN|PASSWORD)=/gmu);
+      for (const [, program] of text.matchAll(/^ExecStart(?:Post)?=(\S+)/gmu))
+        expect(program).toMatch(/^\/usr\//u);
+    }
+  });
+
+  test('ports of the firewall and of haproxy are those of the table', () => {
+    const services = servicesOf('devnet');
+    const open = services.flatMap(({ listens }) => listens).filter((port) => port.open === 'all');
+    expect(firewall(services)).toContain(`tcp dport { ${open.map(({ port }) => port).join(', ')} } accept`);
+    const binds = [...haproxy().matchAll(/bind (\S+):(\d+)/gu)].map(
+      ([, address, port]) => `${address}:${port}`,
+    );
+    const listed = services.find(({ unit }) => unit === 'haproxy.service')!.listens;
+    expect(binds).toEqual(
+      listed.map(({ port, open: who }) => `${who === 'all' ? '0.0.0.0' : '127.0.0.1'}:${port}`),
+    );
+    for (const { unit, listens } of services) {
+      if (unit !== 'haproxy.service') expect(listens.filter((port) => port.open === 'all')).toEqual([]);
+    }
+  });
+
+  test('systemd itself finds nothing wrong with them', async () => {
+    const root = temporary();
+    const image = inject('image');
+    await runTool(['fsck.erofs', '--extract=/work2/root', '--no-preserve', '/work/root.erofs'], {
+      tools: inject('tools'),
+      mounts: { '/work': image, '/work2': root },
+    });
+    const units = servicesOf('devnet').flatMap(({ unit, run }) => (run === undefined ? [] : [unit]));
+    const printed = await runTool(
+      ['systemd-analyze', 'verify', '--root=/work2/root', '--man=no', '--recursive-errors=no', ...units],
+      { tools: inject('tools'), mounts: { '/work2': root } },
+    );
+    expect(printed).toBe('');
+    for (const unit of units) {
+      const scored = await runTool(
+        ['systemd-analyze', 'security', '--offline=true', '--root=/work2/root', '--no-pager', unit],
+        { tools: inject('tools'), mounts: { '/work2': root } },
+      );
+      const score = Number(/exposure level for \S+: ([\d.]+)/u.exec(scored)?.[1]);
+      console.log(`${score.toFixed(1)} ${unit}`);
+      expect(score, unit).toBeLessThanOrEqual(EXPOSED[unit] ?? 2);
+    }
+    expect(globSync('root/usr/lib/modules/*/kernel/**/*.ko', { cwd: root }).length).toBeLessThan(50);
+  });
+});
+
+test('diff explains two images file by file (R6)', () => {
+  const file = (path: string, sha256: string): Entry => ({
+    path,
+    type: 'file',
+    mode: '0644',
+    size: 1,
+    sha256,
+  });
+  const before = [
+    file('a', '11'),
+    file('b', '22'),
+    { path: 'l', type: 'link', mode: '0777', target: 'a' } as const,
+  ];
+  const after = [
+    file('a', '11'),
+    file('c', '33'),
+    { path: 'l', type: 'link', mode: '0777', target: 'c' } as const,
+  ];
+  expect(compareManifests(before, after)).toEqual(['- b 0644 1 22', '+ c 0644 1 33', '~ l -> a => -> c']);
+  const files = filesOf(inject('image'));
+  expect(compareManifests(files, files)).toEqual([]);
+});
+
+test('the README has the table of the services (node image/readme.ts)', () => {
+  const readme = readFileSync(join(SOURCES, 'image/README.md'), 'utf8');
+  expect(withServices(readme)).toBe(readme);
+});
+
+test('a lock that names a package twice is refused', async () => {
+  const { root } = locksOf(SOURCES, 'devnet');
+  const twice: DebianLock = { ...root.lock, packages: [...root.lock.packages, root.lock.packages[0]!] };
+  const { unpackDebs } = await import('./unpack.ts');
+  await expect(unpackDebs(defaultStore(), twice, join(temporary(), 'root'), {})).rejects.toThrow(
+    `the lock names ${root.lock.packages[0]!.name} twice`,
+  );
+});
