@@ -308,8 +308,11 @@ function hasLongBody({ headers }: HttpRequest): boolean {
   );
 }
 
-function endIfIdle({ socket, inFlight, http2 }: Connection): void {
-  if (inFlight === 0 && !http2) socket.end();
+/** What comes after the end could not be answered: it is not begun, and its client sends it elsewhere. */
+function endIfIdle(connection: Connection): void {
+  if (connection.inFlight > 0 || connection.http2) return;
+  connection.closing = true;
+  connection.socket.end();
 }
 
 function farEnd(socket: Socket): string {

@@ -136,6 +136,7 @@ export async function listenHttp(
     stopAccepting() {
       void listeners.close();
       for (const session of sessions) session.close();
+      connections.endAll();
     },
     async close() {
       const ended = listeners.close();

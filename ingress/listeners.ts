@@ -7,7 +7,7 @@
  * Limits: Linux alone spreads; elsewhere there is one socket. With this option a second node of the same user could
  * take a share of the connections, so the port is first tried without it: a taken one stays an error.
  */
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, Server, type Socket } from 'node:net';
 
 export interface ListenAddress {
   readonly host: string;
@@ -42,14 +42,24 @@ export async function listenOn(server: Server, listen: ListenAddress, sockets: n
     return {
       address: own,
       async close() {
-        for (const one of [server, ...relays]) if (one.listening) one.close();
+        for (const one of [server, ...relays]) if (one.listening) stopListening(one);
         await Promise.all(ends);
+        // Of an HTTP server: its timers.
+        server.close();
       },
     };
   } catch (error) {
-    for (const one of [server, ...relays]) if (one.listening) one.close();
+    for (const one of [server, ...relays]) if (one.listening) stopListening(one);
     throw error;
   }
+}
+
+/**
+ * Not `close` of an HTTP server, which also destroys its idle connections: the last answer may still be on its way
+ * through TLS, and what its client has sent on would make the kernel drop it.
+ */
+function stopListening(server: Server): void {
+  Server.prototype.close.call(server);
 }
 
 /** Not `once` of node:events, which rejects when the address cannot be bound. */
