@@ -3,8 +3,7 @@
  * that node and epoch are the header's. Memory is bounded by the largest frame. It never passes over bytes
  * silently: it stops at the first bad one, says where and why, and goes on only when told to.
  *
- * A segment may be read while a node writes it: the end may then be in the middle of a record. Zeros up to the end of
- * the file are room that the writer has made ahead: the segment ends before them.
+ * A segment may be read while a node writes it: the end may then be in the middle of a record.
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import {
@@ -20,7 +19,6 @@ import {
 import { decodeSegmentHeader, HeaderProblem, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
 
 const CHUNK_BYTES = 256 * 1024;
-const ZEROS = Buffer.alloc(64 * 1024);
 
 /** A record and where it stands. Its value is valid until the next call of the scan. */
 export interface ScannedRecord {
@@ -137,7 +135,6 @@ export class SegmentScan {
     this.#problem = null;
     const frame = await this.#frameAt(offset);
     if (frame === null) return null;
-    if (typeof frame === 'string' && (await this.#isRoom(offset))) return null;
     if (typeof frame === 'string') {
       const message =
         frame === 'incomplete' ? 'the file ends inside a record' : 'the record does not match its checksum';
@@ -221,22 +218,6 @@ export class SegmentScan {
     }
     const at = offset - this.#base;
     return decodeFrame(this.#buffer, at, at + available);
-  }
-
-  /** Whether nothing but zeros follows. They are not kept: records come in their place. */
-  async #isRoom(offset: number): Promise<boolean> {
-    const start = offset - this.#base;
-    const header = this.#buffer.subarray(start, Math.min(this.#held, start + FRAME_HEADER_BYTES));
-    if (!header.equals(ZEROS.subarray(0, header.length))) return false;
-    const piece = Buffer.allocUnsafe(ZEROS.length);
-    for (let at = offset; ; ) {
-      const { bytesRead } = await this.#file.read(piece, 0, piece.length, at);
-      if (bytesRead === 0) break;
-      if (!piece.subarray(0, bytesRead).equals(ZEROS.subarray(0, bytesRead))) return false;
-      at += bytesRead;
-    }
-    this.#held = start;
-    return true;
   }
 
   /**
