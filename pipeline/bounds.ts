@@ -149,6 +149,13 @@ export const BOUNDS: readonly Bound[] = [
     metric: 'orderflow_delivery_dropped_total{target,reason="expired"}',
   },
   {
+    edge: 'orders waiting for a peer',
+    bound: 'the hub lists it',
+    setting: null,
+    atBound: 'all are dropped for this peer, counted; answers to those it has are waited for, 2 s at most',
+    metric: 'orderflow_delivery_dropped_total{target,reason="removed"}',
+  },
+  {
     edge: 'orders of one stream connection that are not dealt with',
     bound: 'bytes, 256 more for each',
     setting: 'STREAM_WINDOW_BYTES',
