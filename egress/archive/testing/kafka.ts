@@ -157,6 +157,8 @@ export async function startKafka({
       // Else a broker that was killed waits 9 s for its old session to end.
       'broker.session.timeout.ms': '3000',
       'broker.heartbeat.interval.ms': '500',
+      // Else a broker waits 30 s for an answer of a frozen controller, and gives no producer an id meanwhile.
+      'controller.socket.timeout.ms': '2000',
       'log.cleaner.dedupe.buffer.size': '10485760',
       ...properties,
     };
