@@ -226,6 +226,12 @@ export class SegmentScan {
    */
   async #hold(offset: number, wanted: number): Promise<number> {
     let start = offset - this.#base;
+    if (start < 0) {
+      // A search for whole frames had gone on behind it: nothing that is held is of use.
+      start = 0;
+      this.#base = offset;
+      this.#held = 0;
+    }
     if (this.#held - start >= wanted) return this.#held - start;
     // A new buffer where the old one is too small: values handed out before are views of the old one.
     const size = Math.max(CHUNK_BYTES, wanted);

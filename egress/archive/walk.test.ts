@@ -232,4 +232,26 @@ describe('reading', () => {
     expect(await scan.next()).toBe(null);
     await scan.close();
   });
+
+  test('a scan that has searched behind bad bytes for nothing reads them again, and what came in their place', async () => {
+    const { paths } = await severalSegments(8, 8192);
+    const path = paths[0]!;
+    const whole = readFileSync(path);
+    const { offset, sequence } = framesOf(path)[4]!;
+    writeFileSync(
+      path,
+      Buffer.concat([whole.subarray(0, offset), Buffer.alloc(whole.length - offset, 0xff)]),
+    );
+    const scan = await SegmentScan.open(path);
+    if (scan instanceof HeaderProblem) throw new Error(scan.message);
+    while ((await scan.next()) !== null);
+    for (let time = 0; time < 2; time += 1) {
+      expect(scan.problem).toMatchObject({ kind: 'damaged', offset });
+      expect(await scan.resume()).toBe(null);
+      expect(await scan.next()).toBe(null);
+    }
+    writeFileSync(path, whole);
+    expect((await scan.next())?.record.sequence).toBe(sequence);
+    await scan.close();
+  });
 });
