@@ -1,5 +1,5 @@
 /**
- * The three system calls on which durability rests, as promises, in one place: tests put failing ones here.
+ * The system calls on which durability rests, as promises, in one place: tests put failing ones here.
  *
  * The callback functions of node:fs rather than those of a FileHandle: half the CPU per commit, measured.
  */
@@ -11,7 +11,12 @@ export interface SpoolFiles {
   /** fdatasync. */
   sync(fd: number): Promise<void>;
   truncate(fd: number, length: number): Promise<void>;
+  /** Writes `length` zeros, at most {@link MAX_ZEROS}; @returns how many were written, maybe fewer. */
+  zero(fd: number, position: number, length: number): Promise<number>;
 }
+
+export const MAX_ZEROS = 1 << 20;
+const ZEROS = Buffer.alloc(MAX_ZEROS);
 
 /** The real ones. Each rejects with the error of the system call. */
 export const systemFiles: SpoolFiles = {
@@ -31,5 +36,8 @@ export const systemFiles: SpoolFiles = {
     return new Promise((resolve, reject) => {
       ftruncate(fd, length, (error) => (error === null ? resolve() : reject(error)));
     });
+  },
+  zero(fd, position, length) {
+    return systemFiles.write(fd, ZEROS, 0, length, position);
   },
 };

@@ -119,8 +119,11 @@ export async function* follow(
 /** Goes on behind bad bytes. @returns whether anything follows them. */
 async function passProblem({ segment, scan }: Position, report: (message: string) => void): Promise<boolean> {
   const { problem } = scan;
-  if (problem === null || (await scan.resume()) === null) return false;
-  report(`${segment.name} at ${problem.offset}: ${problem.message}; goes on at ${scan.offset}`);
+  if (problem === null) return false;
+  const resumed = await scan.resume();
+  if (resumed === null) return false;
+  if (!resumed.late)
+    report(`${segment.name} at ${problem.offset}: ${problem.message}; goes on at ${scan.offset}`);
   return true;
 }
 

@@ -37,6 +37,7 @@ test('the fixed segment is written byte for byte', async () => {
   const spool = await openTestSpool(dir, { nodeId: 'node-1' }, { clock });
   // One commit.
   await Promise.all(RECORDS.map((record) => append(spool, record)));
+  await spool.close();
   const name = readdirSync(dir).find((file) => file.endsWith('.segment'))!;
   expect(name).toBe('00001750000000000000-00000000000000000001.segment');
   expect(readFileSync(join(dir, name)).toString('hex')).toBe(VECTOR.toString('hex'));

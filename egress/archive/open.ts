@@ -89,7 +89,7 @@ function carryOnEpoch(
   files: SpoolFiles,
 ): [SegmentWriter, SpoolStart] {
   const { epoch, nextSequence, chain, newestUs, partition } = active;
-  const writer = new SegmentWriter(options.dir, carryOn(active), files);
+  const writer = new SegmentWriter(options.dir, options.segmentBytes, carryOn(active), files);
   return [writer, { epoch, sequence: nextSequence - 1, chain, newestUs, partition }];
 }
 
@@ -100,14 +100,14 @@ async function openEpoch(
   clock: Clock,
   files: SpoolFiles,
 ): Promise<[SegmentWriter, SpoolStart]> {
-  const { nodeId, dir, partition } = options;
+  const { nodeId, dir, segmentBytes, partition } = options;
   const nowUs = Math.round(clock.now() * 1000);
   // Above every epoch of the folder even when the clock was set back, since file names sort by it.
   const epoch = Math.max(nowUs, recovery.lastEpoch + 1);
   const header = { nodeId, epoch, firstSequence: 1, chainBefore: CHAIN_START, openedAtUs: nowUs, partition };
   const segment = await newSegment(dir, header);
   try {
-    const writer = new SegmentWriter(dir, segment, files);
+    const writer = new SegmentWriter(dir, segmentBytes, segment, files);
     const value = encodeOpening({ n: nodeId, e: epoch, previous: recovery.previous });
     const chain = chainAfter(CHAIN_START, 1, value);
     const headers = controlHeaders(headerPrefix(nodeId, epoch), 1, chain, nowUs, EPOCH_CONTROL);

@@ -139,7 +139,8 @@ async function readEnd(file: SegmentFile, complete: boolean, events: RecoveryEve
     const { size } = await handle.stat();
     if (size > end) {
       await handle.truncate(end);
-      events.tornTail(file.name, end, size - end);
+      // Without a problem it was room that the writer had made ahead.
+      if (problem !== null) events.tornTail(file.name, end, size - end);
     }
     // Whole records may still be in the page cache only: what follows must not rest on them before they are durable.
     await handle.sync();

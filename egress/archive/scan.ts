@@ -3,7 +3,9 @@
  * that node and epoch are the header's. Memory is bounded by the largest frame. It never passes over bytes
  * silently: it stops at the first bad one, says where and why, and goes on only when told to.
  *
- * A segment may be read while a node writes it: the end may then be in the middle of a record.
+ * A segment may be read while a node writes it: the end may then be in the middle of a record, of which any part may
+ * still be missing. Zeros up to the end of the file are room that the writer has made ahead: the segment ends before
+ * them.
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import {
@@ -19,6 +21,7 @@ import {
 import { decodeSegmentHeader, HeaderProblem, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
 
 const CHUNK_BYTES = 256 * 1024;
+const ZEROS = Buffer.alloc(64 * 1024);
 
 /** A record and where it stands. Its value is valid until the next call of the scan. */
 export interface ScannedRecord {
@@ -42,6 +45,8 @@ export interface Resumed {
   readonly offset: number;
   readonly sequence: number;
   readonly index: number;
+  /** The bad one itself, which is whole by now: it was being written when it was read. */
+  readonly late: boolean;
 }
 
 /**
@@ -50,10 +55,14 @@ export interface Resumed {
  * @throws the error of the file system.
  */
 export async function wasDurable(scan: SegmentScan, sequence: number): Promise<boolean> {
-  while (scan.problem !== null && (await scan.resume()) !== null) {
+  let before = sequence;
+  while (scan.problem !== null) {
+    const resumed = await scan.resume();
+    if (resumed === null) return false;
     for (let item = await scan.next(); item !== null; item = await scan.next()) {
-      if (item.record.sequence - item.index > sequence) return true;
+      if (!resumed.late && item.record.sequence - item.index > before) return true;
     }
+    if (resumed.late) before = scan.nextSequence;
   }
   return false;
 }
@@ -75,6 +84,10 @@ export class SegmentScan {
   /** Bytes of the file that may be read: behind them a writer may still take back what it wrote. */
   readableBytes = Number.POSITIVE_INFINITY;
   #resumeFrom = SEGMENT_HEADER_BYTES;
+  /** Whether the problem is a frame that may have been read while it was written. */
+  #mayBeLate = false;
+  /** Size of the file when nothing but zeros was found up to its end. */
+  #roomTo = 0;
 
   private constructor(file: FileHandle, header: SegmentHeader) {
     this.#file = file;
@@ -131,14 +144,22 @@ export class SegmentScan {
   async next(): Promise<ScannedRecord | null> {
     const offset = this.#offset;
     // What was read behind a problem may have been written anew since.
-    if (this.#problem !== null) this.#held = Math.max(0, Math.min(this.#held, offset - this.#base));
+    if (this.#problem !== null) this.#forget(offset);
     this.#problem = null;
-    const frame = await this.#frameAt(offset);
+    const isOld = this.#held > offset - this.#base;
+    let frame = await this.#frameAt(offset);
+    if (typeof frame === 'string' && isOld) {
+      this.#forget(offset);
+      frame = await this.#frameAt(offset);
+    }
     if (frame === null) return null;
     if (typeof frame === 'string') {
+      if (await this.#isRoom(offset)) return null;
       const message =
         frame === 'incomplete' ? 'the file ends inside a record' : 'the record does not match its checksum';
-      return this.#stop(frame, offset, message, offset + 1);
+      this.#stop(frame, offset, message, offset + 1);
+      this.#mayBeLate = true;
+      return null;
     }
     const record = decodeRecord(frame);
     if (typeof record === 'string') return this.#stop('damaged', offset, record, offset + frame.bytes);
@@ -157,11 +178,13 @@ export class SegmentScan {
 
   /**
    * After a problem: looks for the next whole frame and goes on from there. A value is JSON text and holds no
-   * zero bytes, every frame header does, so an order's content is never taken for a frame.
+   * zero bytes, every frame header does, so an order's content is never taken for a frame. A writer goes from front to
+   * back, so a bad frame that is still bad after a later one was read is none that was being written.
    * @returns where it goes on, or null when nothing follows up to the end of the file.
    * @throws the error of the file system.
    */
   async resume(): Promise<Resumed | null> {
+    if (this.#mayBeLate) this.#forget(this.#resumeFrom);
     for (let offset = this.#resumeFrom; ; offset += 1) {
       const at = offset - this.#base;
       if (this.#held - at < FRAME_HEADER_BYTES) {
@@ -175,11 +198,14 @@ export class SegmentScan {
         continue;
       const frame = await this.#frameAt(offset);
       if (frame === null || typeof frame === 'string') continue;
+      const { sequence, index } = frame;
+      const late = this.#mayBeLate ? await this.#readAnew() : null;
       this.#problem = null;
+      if (late !== null) return late;
       this.#offset = offset;
-      this.#nextSequence = frame.sequence;
+      this.#nextSequence = sequence;
       this.#chain = null;
-      return { offset, sequence: frame.sequence, index: frame.index };
+      return { offset, sequence, index, late: false };
     }
   }
 
@@ -194,8 +220,23 @@ export class SegmentScan {
 
   #stop(kind: ScanProblem['kind'], offset: number, message: string, resumeFrom: number): null {
     this.#resumeFrom = resumeFrom;
+    this.#mayBeLate = false;
     this.#problem = { kind, offset, message };
     return null;
+  }
+
+  /** @returns the frame at which the scan stands, when it is whole by now. */
+  async #readAnew(): Promise<Resumed | null> {
+    const offset = this.#offset;
+    this.#forget(offset);
+    const frame = await this.#frameAt(offset);
+    if (frame === null || typeof frame === 'string') return null;
+    return { offset, sequence: frame.sequence, index: frame.index, late: true };
+  }
+
+  /** What is held from a file offset on is read again when it is needed. */
+  #forget(offset: number): void {
+    this.#held = Math.max(0, Math.min(this.#held, offset - this.#base));
   }
 
   #mismatch(record: ArchiveRecord): string | null {
@@ -218,6 +259,27 @@ export class SegmentScan {
     }
     const at = offset - this.#base;
     return decodeFrame(this.#buffer, at, at + available);
+  }
+
+  /** Whether nothing but zeros follows. They are not kept: records come in their place. */
+  async #isRoom(offset: number): Promise<boolean> {
+    const start = offset - this.#base;
+    const header = this.#buffer.subarray(start, Math.min(this.#held, start + FRAME_HEADER_BYTES));
+    if (!header.equals(ZEROS.subarray(0, header.length))) return false;
+    // Behind its records a writer changes nothing but the length.
+    const size = await this.size();
+    if (offset >= this.#roomTo || size !== this.#roomTo) {
+      const piece = Buffer.allocUnsafe(ZEROS.length);
+      for (let at = offset; at < size; ) {
+        const { bytesRead } = await this.#file.read(piece, 0, piece.length, at);
+        if (bytesRead === 0) break;
+        if (!piece.subarray(0, bytesRead).equals(ZEROS.subarray(0, bytesRead))) return false;
+        at += bytesRead;
+      }
+      this.#roomTo = size;
+    }
+    this.#forget(offset);
+    return true;
   }
 
   /**

@@ -1,6 +1,7 @@
-import { readdirSync, statSync } from 'node:fs';
+import { appendFileSync, copyFileSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { MAX_ZEROS } from './files.ts';
 import { SpoolError } from './gate.ts';
 import { openSpool } from './open.ts';
 import type { SpoolEvents } from './spool.ts';
@@ -150,6 +151,84 @@ describe('segments', () => {
     expect(await readFolder(dir)).toMatchObject({ numbers: range(1, 5), problems: [] });
   });
 });
+
+/** What a reader says of every archive. */
+const OPENING = { kind: 'note', message: expect.stringContaining('opens') };
+
+describe('zeros ahead of the records', () => {
+  /** The folder as a `kill -9` would leave it now. */
+  function killedCopy(dir: string): string {
+    const copy = join(temporaryFolder(), 'copy');
+    mkdirSync(copy, { mode: 0o700 });
+    for (const name of segmentsOf(dir)) copyFileSync(join(dir, name), join(copy, name));
+    return copy;
+  }
+
+  test('are in the file while it is written, and read as its end', async () => {
+    const dir = temporaryFolder();
+    const spool = await openTestSpool(dir);
+    await appendEach(spool, 1, 5);
+    await vi.waitFor(() => expect(sizesOf(dir)[0]).toBeGreaterThanOrEqual(MAX_ZEROS));
+    expect(await readFolder(dir)).toMatchObject({ numbers: range(1, 5), findings: [OPENING] });
+    await spool.close();
+    expect(sizesOf(dir)[0]).toBeLessThan(10_000);
+  });
+
+  test('a killed node carries on before them, and has nothing to report', async () => {
+    const dir = temporaryFolder();
+    const spool = await openTestSpool(dir);
+    await appendEach(spool, 1, 5);
+    await vi.waitFor(() => expect(sizesOf(dir)[0]).toBeGreaterThanOrEqual(MAX_ZEROS));
+    const copy = killedCopy(dir);
+    const events = recordedEvents();
+    const next = await openTestSpool(copy, {}, { events });
+    await appendEach(next, 6, 9);
+    expect(events.seen).toEqual([]);
+    expect(await readFolder(copy)).toMatchObject({ numbers: range(1, 9), findings: [OPENING] });
+  });
+
+  test('anything else behind them is no end', async () => {
+    const dir = temporaryFolder();
+    const spool = await openTestSpool(dir);
+    await appendEach(spool, 1, 5);
+    await vi.waitFor(() => expect(sizesOf(dir)[0]).toBeGreaterThanOrEqual(MAX_ZEROS));
+    const copy = killedCopy(dir);
+    appendFileSync(join(copy, segmentsOf(copy)[0] ?? ''), 'x');
+    const events = recordedEvents();
+    await openTestSpool(copy, {}, { events });
+    expect(events.seen).toEqual([expect.stringMatching(/^tornTail \d{7}$/)]);
+  });
+
+  test('without room for them orders are archived all the same', async () => {
+    const dir = temporaryFolder();
+    const files = failingFiles();
+    files.fail('zero', 'ENOSPC');
+    const spool = await openTestSpool(dir, {}, { files });
+    await appendEach(spool, 1, 20);
+    expect(files.calls.zero).toBe(1);
+    expect(sizesOf(dir)[0]).toBeLessThan(20_000);
+    expect(await readFolder(dir)).toMatchObject({ numbers: range(1, 20), problems: [] });
+  });
+
+  test('are never written over a record, however large and quick the commits', async () => {
+    const dir = temporaryFolder();
+    const spool = await openTestSpool(dir, { segmentBytes: 4 * MAX_ZEROS });
+    for (let from = 1; from <= 400; from += 40) {
+      const batch = range(from, from + 39).map((number) => append(spool, order(number, 20_000 + number)));
+      expect(new Set(await Promise.all(batch))).toEqual(new Set([null]));
+    }
+    await spool.close();
+    expect(await readFolder(dir)).toMatchObject({ numbers: range(1, 400), problems: [] });
+  });
+});
+
+function segmentsOf(dir: string): string[] {
+  return readdirSync(dir).filter((name) => name.endsWith('.segment'));
+}
+
+function sizesOf(dir: string): number[] {
+  return segmentsOf(dir).map((name) => statSync(join(dir, name)).size);
+}
 
 describe('the gate', () => {
   test('closes at the high mark, opens at the low mark, and retention alone makes room', async () => {

@@ -254,4 +254,43 @@ describe('reading', () => {
     expect((await scan.next())?.record.sequence).toBe(sequence);
     await scan.close();
   });
+
+  test('a record that was being written when it was read is no damage, even when others have followed it since', async () => {
+    const { paths } = await severalSegments(8, 8192);
+    const path = paths[0]!;
+    const whole = readFileSync(path);
+    const frames = framesOf(path);
+    const room = Buffer.alloc(100_000);
+    const { offset, bytes, sequence } = frames[4]!;
+    const write = (length: number) => writeFileSync(path, Buffer.concat([whole.subarray(0, length), room]));
+    for (const written of [0, 1, 8, 15, 16, 100, bytes - 1]) {
+      write(offset + written);
+      const scan = await SegmentScan.open(path);
+      if (scan instanceof HeaderProblem) throw new Error(scan.message);
+      while ((await scan.next()) !== null);
+      expect([scan.offset, scan.problem?.kind]).toEqual([offset, written === 0 ? undefined : 'damaged']);
+      write(whole.length);
+      if (written > 0) expect(await scan.resume()).toMatchObject({ offset, sequence, late: true });
+      const rest: number[] = [];
+      for (let item = await scan.next(); item !== null; item = await scan.next())
+        rest.push(item.record.sequence);
+      expect([rest, scan.problem]).toEqual([frames.slice(4).map((frame) => frame.sequence), null]);
+      await scan.close();
+    }
+  });
+
+  test('zeros in the place of a record are damage as soon as another record follows', async () => {
+    const { paths } = await severalSegments(8, 8192);
+    const path = paths[0]!;
+    const whole = readFileSync(path);
+    const [bad, following] = framesOf(path).slice(4);
+    whole.fill(0, bad!.offset, bad!.offset + bad!.bytes);
+    writeFileSync(path, Buffer.concat([whole, Buffer.alloc(100_000)]));
+    const scan = await SegmentScan.open(path);
+    if (scan instanceof HeaderProblem) throw new Error(scan.message);
+    while ((await scan.next()) !== null);
+    expect(scan.problem).toMatchObject({ kind: 'damaged', offset: bad!.offset });
+    expect(await scan.resume()).toMatchObject({ offset: following!.offset, late: false });
+    await scan.close();
+  });
 });

@@ -148,6 +148,7 @@ export class ArchiveWalk {
       this.#find('problem', file.name, offset, `${message}; nothing readable follows in this segment`);
       return false;
     }
+    if (resumed.late) return true;
     const missing = missingText(nextSequence, resumed.sequence);
     this.#find(
       'problem',

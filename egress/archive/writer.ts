@@ -1,10 +1,13 @@
 /**
  * Appends commits to the active segment and makes them durable, begins the next segment when one is full, and
  * takes back what could not be made durable. One call at a time.
+ *
+ * The active segment is written with zeros ahead of its records: to make bytes durable that the file has already, the
+ * disk writes them and nothing else, where a file that grows has its new size and place in the journal each time.
  */
 import type { FileHandle } from 'node:fs/promises';
 import { asError, errorCode } from './failure.ts';
-import type { SpoolFiles } from './files.ts';
+import { MAX_ZEROS, type SpoolFiles } from './files.ts';
 import type { ActiveSegment } from './recover.ts';
 import { createSegment, SEGMENT_HEADER_BYTES, type SegmentHeader, segmentName } from './segment.ts';
 
@@ -22,15 +25,28 @@ export interface OpenSegment {
   end: number;
 }
 
+/** When fewer zeros than this are left before the records, more are written. */
+const LOW_ZEROS = MAX_ZEROS / 2;
+
 export class SegmentWriter {
   readonly #dir: string;
+  readonly #segmentBytes: number;
   readonly #files: SpoolFiles;
   #segment: OpenSegment;
+  /** Up to here the active segment has bytes. */
+  #zeroedTo: number;
+  /** Zeros that are being written from #zeroedTo on: no record may be written there meanwhile. */
+  #zeroing: Promise<void> | null = null;
+  /** False once there was no room for zeros, or for records: the rest of this segment grows without. */
+  #mayZero = true;
 
-  constructor(dir: string, segment: OpenSegment, files: SpoolFiles) {
+  /** @param segmentBytes so long a segment is meant to become. */
+  constructor(dir: string, segmentBytes: number, segment: OpenSegment, files: SpoolFiles) {
     this.#dir = dir;
+    this.#segmentBytes = segmentBytes;
     this.#files = files;
     this.#segment = segment;
+    this.#zeroedTo = segment.end;
   }
 
   get segment(): OpenSegment {
@@ -43,12 +59,15 @@ export class SegmentWriter {
    */
   async commit(buffer: Buffer, length: number): Promise<void> {
     const { handle, end } = this.#segment;
+    if (end + length > this.#zeroedTo) await this.#zeroing;
     let written = 0;
     while (written < length) {
       written += await this.#write(handle.fd, buffer, written, length - written, end + written);
     }
     await this.#files.sync(handle.fd);
     this.#segment.end = end + length;
+    this.#zeroedTo = Math.max(this.#zeroedTo, end + length);
+    this.#zeroAhead();
   }
 
   /**
@@ -56,6 +75,7 @@ export class SegmentWriter {
    * @throws the error of the system call.
    */
   async takeBack(): Promise<void> {
+    await this.#stopZeroing();
     await this.#files.truncate(this.#segment.handle.fd, this.#segment.end);
     await this.#files.sync(this.#segment.handle.fd);
   }
@@ -65,6 +85,7 @@ export class SegmentWriter {
    * not find it. The sync is not tried again: after a failed one, a later success proves nothing.
    */
   async abandon(): Promise<void> {
+    await this.#stopZeroing();
     await this.#files.truncate(this.#segment.handle.fd, this.#segment.end).catch(() => {});
   }
 
@@ -79,14 +100,50 @@ export class SegmentWriter {
     } catch (error) {
       throw isFull(error) ? new DiskFullError(asError(error).message) : error;
     }
+    await this.#stopZeroing();
     const before = this.#segment;
     this.#segment = next;
-    // It is durable, so an error here says nothing about any record.
-    await before.handle.close().catch(() => {});
+    this.#zeroedTo = next.end;
+    this.#mayZero = true;
+    await this.#leave(before);
   }
 
   async close(): Promise<void> {
-    await this.#segment.handle.close();
+    await this.#stopZeroing();
+    await this.#leave(this.#segment);
+  }
+
+  /** What is in it is durable, so an error here says nothing about any record; zeros at its end are no harm. */
+  async #leave({ handle, end }: OpenSegment): Promise<void> {
+    await this.#files.truncate(handle.fd, end).catch(() => {});
+    await handle.close().catch(() => {});
+  }
+
+  #zeroAhead(): void {
+    const { handle, end } = this.#segment;
+    const length = Math.min(MAX_ZEROS, this.#segmentBytes - this.#zeroedTo);
+    if (this.#zeroing !== null || !this.#mayZero || length <= 0) return;
+    if (this.#zeroedTo - end >= LOW_ZEROS) return;
+    this.#zeroing = this.#files
+      .zero(handle.fd, this.#zeroedTo, length)
+      .then(
+        (written) => {
+          this.#zeroedTo += written;
+        },
+        () => {
+          this.#mayZero = false;
+        },
+      )
+      .finally(() => {
+        this.#zeroing = null;
+      });
+  }
+
+  /** Before the segment is cut back or left. */
+  async #stopZeroing(): Promise<void> {
+    this.#mayZero = false;
+    await this.#zeroing;
+    this.#zeroedTo = this.#segment.end;
   }
 
   async #write(

@@ -80,8 +80,10 @@ async function lastOf(
       if (lines.length > 2 * count + 1000) lines.splice(0, lines.length - count);
     }
     const { problem } = scan;
-    if (problem === null || (await scan.resume()) === null) break;
-    report(`${file.name} at ${problem.offset}: ${problem.message}; goes on at ${scan.offset}`);
+    const resumed = problem === null ? null : await scan.resume();
+    if (problem === null || resumed === null) break;
+    if (!resumed.late)
+      report(`${file.name} at ${problem.offset}: ${problem.message}; goes on at ${scan.offset}`);
   }
   return lines.slice(Math.max(0, lines.length - count));
 }

@@ -15,8 +15,8 @@ export interface FailingFiles extends SpoolFiles {
 }
 
 export function failingFiles(): FailingFiles {
-  const failures: Record<FileCall, string[]> = { write: [], sync: [], truncate: [] };
-  const calls = { write: 0, sync: 0, truncate: 0 };
+  const failures: Record<FileCall, string[]> = { write: [], sync: [], truncate: [], zero: [] };
+  const calls = { write: 0, sync: 0, truncate: 0, zero: 0 };
   let room: number | null = null;
   let held: Promise<void> | null = null;
 
@@ -59,6 +59,10 @@ export function failingFiles(): FailingFiles {
     async truncate(fd, length) {
       enter('truncate');
       await systemFiles.truncate(fd, length);
+    },
+    async zero(fd, position, length) {
+      enter('zero');
+      return systemFiles.zero(fd, position, length);
     },
   };
 }
