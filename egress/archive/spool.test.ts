@@ -150,6 +150,25 @@ describe('segments', () => {
     await appendEach(spool, 4, 5);
     expect(await readFolder(dir)).toMatchObject({ numbers: range(1, 5), problems: [] });
   });
+
+  test('few orders fill no segment: they go after the retention all the same, and what follows is one sequence', async () => {
+    const dir = temporaryFolder();
+    const spool = await openTestSpool(dir, { retentionMs: 400 });
+    await appendEach(spool, 1, 3);
+    await vi.waitFor(async () => expect((await readFolder(dir)).numbers).toEqual([]), {
+      timeout: 20_000,
+      interval: 50,
+    });
+    expect(segmentsOf(dir)).toHaveLength(1);
+    await appendEach(spool, 4, 6);
+    const sequence = spool.durable.sequence;
+    expect(sequence).toBe(7);
+    await spool.close();
+    const next = await openTestSpool(dir, { retentionMs: 3_600_000 });
+    await appendEach(next, 7, 8);
+    expect(next.durable.sequence).toBe(9);
+    expect((await readFolder(dir)).problems).toEqual([]);
+  });
 });
 
 /** What a reader says of every archive. */

@@ -126,6 +126,8 @@ export interface SpoolParts {
 
 /** How often segments past their retention are looked for, at most. */
 const RETENTION_CHECK_MS = 60_000;
+/** A segment is left after this part of the retention, so that no order stays longer than that beyond it. */
+const AGE_OF_SEGMENT = 1 / 4;
 /** How often the age of what is not shipped is looked at. */
 const AGE_CHECK_MS = 1000;
 
@@ -150,6 +152,8 @@ export class Spool {
   #newestUs: number;
   /** Monotonic ms of the active segment's first record. */
   #activeOpenedAt: number;
+  /** Monotonic ms, not before the last record that is durable. */
+  #newestAt: number;
 
   #filling = new Batch();
   /** The batch being written, or the empty one that is next to be filled. */
@@ -177,8 +181,12 @@ export class Spool {
     this.#chain = this.#durableChain = start.chain;
     this.#newestUs = start.newestUs;
     this.#activeOpenedAt = parts.retention.monotonicOf(parts.writer.segment.openedAtUs);
+    this.#newestAt = parts.retention.monotonicOf(start.newestUs);
     const every = Math.min(RETENTION_CHECK_MS, Math.max(10, options.retentionMs / 10));
-    this.#retentionTimer = setInterval(() => this.#expire(), every).unref();
+    this.#retentionTimer = setInterval(() => {
+      this.#leaveOldSegment();
+      this.#expire();
+    }, every).unref();
     const { shipping } = options;
     this.#ageTimer =
       shipping === null
@@ -388,12 +396,28 @@ export class Spool {
     this.#durableSequence = sequence;
     this.#durableChain = chain;
     this.#newestUs = Math.max(this.#newestUs, newestUs);
+    this.#newestAt = clock.monotonic();
     this.#pendingBytes -= length;
-    this.#parts.unshipped?.grow(writer.segment.end, clock.monotonic());
+    this.#parts.unshipped?.grow(writer.segment.end, this.#newestAt);
     this.#checkMarks();
     this.#checkUnshipped();
     events.committed(orders, length, (clock.monotonic() - started) / 1000);
     return null;
+  }
+
+  /** Few orders fill no segment: it ends by its age. When that fails it is tried again at the next check. */
+  #leaveOldSegment(): void {
+    const { writer, clock, events } = this.#parts;
+    const age = clock.monotonic() - this.#activeOpenedAt;
+    const isOld =
+      age >= this.#options.retentionMs * AGE_OF_SEGMENT && writer.segment.end > SEGMENT_HEADER_BYTES;
+    if (!isOld || this.#running !== null || this.refusal !== null) return;
+    this.#running = this.#roll(this.#newestUs)
+      .catch((error: unknown) => events.retentionFailed(asError(error)))
+      .finally(() => {
+        this.#running = null;
+        this.#start();
+      });
   }
 
   async #roll(batchNewestUs: number): Promise<void> {
@@ -407,7 +431,7 @@ export class Spool {
       openedAtUs: Math.max(this.#newestUs, batchNewestUs),
       partition: this.#partition,
     });
-    retention.keep(name, end, this.#activeOpenedAt, clock.monotonic());
+    retention.keep(name, end, this.#activeOpenedAt, this.#newestAt);
     this.#parts.unshipped?.begin(writer.segment.name, clock.monotonic());
     this.#activeOpenedAt = clock.monotonic();
     this.#expire();
