@@ -1,6 +1,6 @@
 /** What somebody in the network, or with stolen keys, can try. Keys are given to the attacker generously. */
 
-import { KeyObject, webcrypto } from 'node:crypto';
+import { KeyObject, sign, webcrypto, X509Certificate } from 'node:crypto';
 import 'reflect-metadata';
 import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
@@ -11,7 +11,9 @@ import {
   type TLSSocket,
 } from 'node:tls';
 import { Extension, X509CertificateGenerator } from '@peculiar/x509';
+import { BitString, fromBER, Sequence } from 'asn1js';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import type { Appraiser } from '../identity/attestation/appraiser.ts';
 import { CertificateMaker } from '../identity/attestation/attested-certificate.ts';
 import { BINDING_ALPN, BINDING_PATH } from '../identity/attestation/binding.ts';
 import { EVIDENCE_EXTENSION, encodeEvidence } from '../identity/attestation/certificate-evidence.ts';
@@ -58,6 +60,44 @@ async function dial({ address }: RunningProxy, options: object = {}): Promise<TL
     socket.once('close', () => resolve());
   });
   return socket;
+}
+
+/** A self-signed certificate with evidence of the given form, whose end is the given text. */
+async function withDates(own: MockSide, notAfter: string, userDataBytes: number) {
+  const keys = await webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
+    'sign',
+    'verify',
+  ]);
+  const userData = Buffer.alloc(userDataBytes, 1);
+  const parsed = await X509CertificateGenerator.createSelfSigned({
+    name: 'CN=Constellation',
+    notBefore: new Date(Date.now() - 1000),
+    notAfter: new Date('2031-02-03T04:05:06Z'),
+    keys,
+    signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
+    extensions: [
+      new Extension(
+        EVIDENCE_EXTENSION,
+        false,
+        encodeEvidence(own.machine.quote(Buffer.alloc(64, 1)), userData),
+      ),
+    ],
+  });
+  const [tbs, algorithm] = (fromBER(parsed.rawData).result as Sequence).valueBlock.value;
+  const changed = Buffer.from(tbs!.valueBeforeDecodeView);
+  changed.write(notAfter, changed.indexOf('310203040506Z'));
+  const privateKey = KeyObject.from(keys.privateKey);
+  const certificate = new Sequence({
+    value: [
+      fromBER(changed).result,
+      algorithm!,
+      new BitString({ valueHex: sign('sha256', changed, privateKey) }),
+    ],
+  });
+  return {
+    cert: new X509Certificate(Buffer.from(certificate.toBER())).toString(),
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+  };
 }
 
 /** Everything until the end of the connection. */
@@ -194,6 +234,41 @@ test('a certificate that has run out is no evidence', async () => {
   const socket = await dial(proxy, { ...(await maker.standing()) });
   expect(await textOf(socket)).toBe('');
   expect(proxy.refused).toEqual(['evidence: the certificate has expired']);
+});
+
+test.each([
+  ['bound to its own key', false],
+  ['of the newer scheme', true],
+])('a certificate whose dates are no dates is no evidence: %s', async (_, newer) => {
+  const { own, proxy } = await demandingServer();
+  const { cert, key } = await withDates(own, '999999999999Z', newer ? 64 : 32);
+  const socket = await dial(proxy, { cert, key });
+  expect(await textOf(socket)).toBe('');
+  expect(proxy.refused).toEqual(['evidence: the certificate has no dates']);
+  expect(proxy.failures).toEqual([]);
+});
+
+test('a client that goes while it is appraised takes nobody with it', async () => {
+  const [server, own] = await Promise.all([mockSide('a'), mockSide('b')]);
+  const target = await startTarget();
+  const good = await mockAppraiser(own.machine, 'b');
+  const asked = Promise.withResolvers<void>();
+  const gone = Promise.withResolvers<void>();
+  const slow = {
+    appraise: async (quote: Buffer, reportData: Buffer) => {
+      asked.resolve();
+      await gone.promise;
+      return good.appraise(quote, reportData);
+    },
+  } as Appraiser;
+  const proxy = await startTestServer(target.url, { certificates: server.certificates, appraiser: slow });
+  const socket = await dial(proxy, { ...(await own.certificates.standing()) });
+  await asked.promise;
+  socket.destroy();
+  await expect.poll(() => proxy.connections(), { timeout: 20_000 }).toBe(0);
+  gone.resolve();
+  await expect.poll(() => proxy.refused, { timeout: 20_000 }).toEqual(['tls: the connection was closed']);
+  expect(proxy.failures).toEqual([]);
 });
 
 test('plain TLS clients: by address, by a name that is base64, by any other name', async () => {

@@ -7,6 +7,8 @@ export interface ProxyBounds {
   readonly maxHandshakes: number;
   /** Connections to the target. */
   readonly maxUpstream: number;
+  /** Under way at a time, those that wait for a connection to the target among them. */
+  readonly maxRequests: number;
   readonly maxBodyBytes: number;
   readonly handshakeTimeoutMs: number;
   readonly headTimeoutMs: number;
@@ -20,6 +22,7 @@ export const PROXY_BOUNDS: ProxyBounds = {
   maxConnections: 1_024,
   maxHandshakes: 128,
   maxUpstream: 128,
+  maxRequests: 4_096,
   maxBodyBytes: 64 * 1024 * 1024,
   handshakeTimeoutMs: 20_000,
   headTimeoutMs: 10_000,
@@ -27,6 +30,9 @@ export const PROXY_BOUNDS: ProxyBounds = {
   idleTimeoutMs: 120_000,
   drainTimeoutMs: 5_000,
 };
+
+/** Why a request beyond `maxRequests` got no answer of the target. */
+export const OVERLOAD = 'too many requests are under way';
 
 export interface ProxyEvents {
   /** One request, with the reason when the target's answer did not reach the caller. */

@@ -49,10 +49,12 @@ const HOP_BY_HOP = new Set([
   'transfer-encoding',
   'upgrade',
 ]);
-const PROBLEMS = {
-  [MEASUREMENT_HEADER]: 'unexpected measurement header passed',
-  [TYPE_HEADER]: 'unexpected attestation type header passed',
-} as const;
+const PROBLEMS: ReadonlyMap<string, string> = new Map([
+  [MEASUREMENT_HEADER, 'unexpected measurement header passed'],
+  [TYPE_HEADER, 'unexpected attestation type header passed'],
+]);
+/** Of a request, set anew by this proxy. */
+const OWN_HEADERS = ['host', 'x-forwarded-for', 'expect', 'content-length'];
 
 /**
  * Forwards a request and its answer.
@@ -108,9 +110,8 @@ async function exchange(
   const sent = send(request, upstream, options.maxBodyBytes).then((failure) => failure ?? answered);
   const answer = await Promise.race([answered, sent]);
   if ('reason' in answer) return answer;
-  for (const [header, reason] of Object.entries(PROBLEMS)) {
-    if (answer.headers[header] !== undefined) return { status: 502, reason };
-  }
+  const forged = attestationHeader(answer.rawHeaders);
+  if (forged !== undefined) return { status: 502, reason: forged };
   try {
     writeHead(response, answer.statusCode ?? 502, { ...endToEnd(answer.rawHeaders), ...tellCaller(answer) });
     await pipeline(answer, response);
@@ -149,6 +150,7 @@ async function send(
     upstream.end();
     return undefined;
   }
+  const announced = request.headers['content-length'];
   let tooBig = false;
   async function* bounded(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     let length = 0;
@@ -158,6 +160,8 @@ async function send(
       if (tooBig) throw new Error('the body is too big');
       yield chunk;
     }
+    // Both parsers see to it; a target that waits for the rest must not get the next request's bytes for it.
+    if (announced !== undefined && length !== Number(announced)) throw new Error('the body broke off');
   }
   try {
     await pipeline(request, bounded, upstream);
@@ -168,12 +172,25 @@ async function send(
 }
 
 function refusalOf(request: ProxyRequest, { maxBodyBytes }: ForwardOptions): Failure | undefined {
-  for (const [header, reason] of Object.entries(PROBLEMS)) {
-    if (request.headers[header] !== undefined) return { status: 403, reason };
-  }
+  const forged = attestationHeader(request.rawHeaders);
+  if (forged !== undefined) return { status: 403, reason: forged };
   if (request.method === 'CONNECT') return { status: 501, reason: 'CONNECT is not forwarded' };
   const length = Number(request.headers['content-length'] ?? 0);
   return length > maxBodyBytes ? { status: 413, reason: 'the body is too big' } : undefined;
+}
+
+/** @returns what to say about one of the attestation headers, however it is spelt, or undefined when there is none */
+function attestationHeader(raw: readonly string[]): string | undefined {
+  for (let i = 0; i < raw.length; i += 2) {
+    const problem = PROBLEMS.get(folded(raw[i] ?? ''));
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+/** The name as a target may read it: many make variables of headers, for which - and _ are the same (RFC 3875). */
+function folded(name: string): string {
+  return name.toLowerCase().replaceAll('_', '-');
 }
 
 /** 403 says why, as the deployed proxies do; the others have no body. */
@@ -204,9 +221,20 @@ function requestHeaders(
   const caller = (request.socket.remoteAddress ?? '').replace(/^::ffff:/u, '');
   const forwardedFor = [...(before === undefined ? [] : [before].flat()), caller].join(', ');
   for (const name of Object.keys(headers)) {
-    if (['host', 'x-forwarded-for', 'expect'].includes(name.toLowerCase())) delete headers[name];
+    if (OWN_HEADERS.includes(folded(name))) delete headers[name];
   }
-  return { ...headers, Host: target.host, 'X-Forwarded-For': forwardedFor, ...tellTarget };
+  const own = { Host: target.host, 'X-Forwarded-For': forwardedFor };
+  return { ...headers, ...own, ...framing(request), ...tellTarget };
+}
+
+/**
+ * Where the body ends is said by this proxy alone, for every method: Node sends the body of a GET or DELETE bare when
+ * no header says so, and what is bare is the next request to the target.
+ */
+function framing(request: ProxyRequest): Record<string, string> {
+  const length = request.headers['content-length'];
+  if (!hasBody(request)) return length === undefined ? {} : { 'Content-Length': '0' };
+  return length === undefined ? { 'Transfer-Encoding': 'chunked' } : { 'Content-Length': length };
 }
 
 /** All headers but those of one connection, those that Connection names, and HTTP/2's pseudo headers. */

@@ -17,7 +17,7 @@ import { CollateralSource } from '../identity/attestation/collateral-source.ts';
 import { byRegister } from '../identity/attestation/measurements.ts';
 import { PolicyFile } from '../identity/attestation/policy-file.ts';
 import { INTEL_SERVICE, provisioningService } from '../identity/attestation/provisioning-service.ts';
-import { acceptedTcb, SettingError } from './settings.ts';
+import { acceptedTcb, SettingError, serviceUrl } from './settings.ts';
 
 const HELP = `Usage: attested-get URL --policy FILE [options]
 
@@ -92,6 +92,8 @@ const timeoutMs = Number(options['timeout-ms']);
 if (!Number.isSafeInteger(timeoutMs) || timeoutMs < 1)
   fail(EXIT.usage, '--timeout-ms: a whole number above 0');
 
+const accepted = setting(() => acceptedTcb(options['accept-tcb']));
+const pccsUrl = setting(() => serviceUrl('pccs-url', options['pccs-url']));
 const policy =
   policyPath === undefined
     ? undefined
@@ -99,7 +101,7 @@ const policy =
 const roots = new Set([await rootFingerprint(options['dev-mock-root'])]);
 const collateral = new CollateralSource(
   { directory: options['collateral-dir'], roots, waitMs: timeoutMs },
-  { fetch: provisioningService({ url: options['pccs-url'], timeoutMs }) },
+  { fetch: provisioningService({ url: pccsUrl, timeoutMs }) },
 );
 
 async function rootFingerprint(file: string | undefined): Promise<string> {
@@ -108,9 +110,10 @@ async function rootFingerprint(file: string | undefined): Promise<string> {
   return keyFingerprint(new X509Certificate(await readFile(file)));
 }
 
-function accepted() {
+/** Reads a setting, or ends with what is wrong with it. */
+function setting<T>(read: () => T): T {
   try {
-    return acceptedTcb(options['accept-tcb']);
+    return read();
   } catch (error) {
     if (error instanceof SettingError) return fail(EXIT.usage, error.message);
     throw error;
@@ -130,7 +133,7 @@ function tell({ measurements, measurementId, tcb }: Attestation): void {
 
 async function fetchAttested(target: URL): Promise<void> {
   const appraiser = new Appraiser(
-    { roots, acceptedTcb: accepted() },
+    { roots, acceptedTcb: accepted },
     { collateral, policy: () => policy?.current, now: Date.now },
   );
   const { socket, attestation } = await connectAttested(

@@ -3,7 +3,7 @@
  * connections and streams are bounded.
  */
 import { createServer, type IncomingMessage } from 'node:http';
-import { createServer as createHttp2Server } from 'node:http2';
+import { constants, createServer as createHttp2Server, type Http2ServerRequest } from 'node:http2';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { ProxyRequest, ProxyResponse } from './forward.ts';
@@ -14,6 +14,8 @@ export interface HttpBounds {
   /** Of a whole request, in milliseconds. */
   readonly requestTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** Requests under way on all connections together. */
+  readonly maxRequests: number;
 }
 
 /** @typeParam Context what is known about a connection */
@@ -25,39 +27,58 @@ export interface HttpOnSockets<Context extends object> {
 }
 
 const MAX_STREAMS = 128;
+/** HTTP/1.1: requests sent ahead of the answers; nobody who means well sends any. */
+const MAX_PIPELINED = 16;
 const MAX_HEADER_BYTES = 32_768;
 /** How often slow requests are looked for. */
 const CHECK_MS = 1_000;
 /** Of the preface with prior knowledge, RFC 9113 section 3.4. */
 const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 
-/**
- * @param onRequest must not throw
- */
+export interface HttpModules<Context extends object> {
+  /** Must not throw. */
+  readonly onRequest: (request: ProxyRequest, response: ProxyResponse, context: Context) => void;
+  /** A request was refused, as there are too many. */
+  readonly onOverload: (status: 503) => void;
+}
+
 export function httpOnSockets<Context extends object>(
   bounds: HttpBounds,
-  onRequest: (request: ProxyRequest, response: ProxyResponse, context: Context) => void,
+  { onRequest, onOverload }: HttpModules<Context>,
 ): HttpOnSockets<Context> {
   /** By socket, or by session: a request of HTTP/2 shows no socket but a stand-in. */
   const contexts = new WeakMap<object, Context>();
-  /** Connections of HTTP/1.1 with an answer under way. */
-  const answering = new WeakSet<object>();
+  /** How many answers are under way, by connection. */
+  const answering = new WeakMap<object, number>();
   let active = 0;
   let onIdle = (): void => undefined;
   const answer = (request: ProxyRequest, response: ProxyResponse): void => {
-    const holder = 'stream' in request ? request.stream.session : request.socket;
-    const context = holder === undefined ? undefined : contexts.get(holder);
-    if (context === undefined) {
+    const connection = 'stream' in request ? request.stream.session : request.socket;
+    const context = connection === undefined ? undefined : contexts.get(connection);
+    if (connection === undefined || context === undefined) {
       response.destroy();
       return;
     }
+    const version2 = 'stream' in request;
+    const pipelined = answering.get(connection) ?? 0;
+    if (!version2 && pipelined >= MAX_PIPELINED) {
+      request.socket.destroy();
+      return;
+    }
     active++;
-    answering.add(holder ?? request);
+    answering.set(connection, pipelined + 1);
     response.once('close', () => {
-      answering.delete(holder ?? request);
+      answering.set(connection, (answering.get(connection) ?? 1) - 1);
       active--;
       if (active === 0) onIdle();
     });
+    if (active > bounds.maxRequests) {
+      onOverload(503);
+      overloaded(response, version2);
+      return;
+    }
+    // Node watches over the times of requests of HTTP/1.1 alone.
+    if (version2) endSlow(request, response, bounds.requestTimeoutMs);
     onRequest(request, response, context);
   };
   const http1 = createServer(
@@ -76,7 +97,7 @@ export function httpOnSockets<Context extends object>(
   http1.on('connect', refuseTunnel);
   http1.on('clientError', (error, socket) => {
     // In the middle of an answer other bytes would be taken for a part of it.
-    if (!socket.writable || answering.has(socket)) socket.destroy();
+    if (!socket.writable || (answering.get(socket) ?? 0) > 0) socket.destroy();
     else socket.end(`HTTP/1.1 ${statusOf(error)}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
   });
   const http2 = createHttp2Server(
@@ -103,9 +124,8 @@ export function httpOnSockets<Context extends object>(
         start(socket, context, socket.alpnProtocol === 'h2');
         return;
       }
-      void firstBytes(socket, bounds.headTimeoutMs).then((bytes) => {
-        if (bytes === undefined) return;
-        start(socket, context, bytes.equals(HTTP2_PREFACE.subarray(0, bytes.length)));
+      void beginsAsHttp2(socket, bounds.headTimeoutMs).then((version2) => {
+        if (version2 !== undefined) start(socket, context, version2);
       });
     },
     async drain(timeoutMs) {
@@ -123,23 +143,46 @@ export function httpOnSockets<Context extends object>(
   };
 }
 
-/** @returns the first bytes, which can be read once more from the socket; undefined when it ended before */
-async function firstBytes(socket: Socket, timeoutMs: number): Promise<Buffer | undefined> {
-  const { promise, resolve } = Promise.withResolvers<Buffer | undefined>();
+/** Again in a second, and on another connection if there is a body that nobody reads. */
+function overloaded(response: ProxyResponse, version2: boolean): void {
+  response.statusCode = 503;
+  response.setHeader('retry-after', '1');
+  if (!version2) response.setHeader('connection', 'close');
+  response.end();
+}
+
+/** Ends a stream whose request has not come whole in time. */
+function endSlow(request: Http2ServerRequest, response: ProxyResponse, timeoutMs: number): void {
+  const timer = setTimeout(() => request.stream.close(constants.NGHTTP2_CANCEL), timeoutMs);
+  request.once('end', () => clearTimeout(timer));
+  response.once('close', () => clearTimeout(timer));
+}
+
+/**
+ * As many bytes as tell HTTP/2 from HTTP/1.1, which come one by one from some.
+ *
+ * @returns whether it is HTTP/2; the bytes can be read once more from the socket. Undefined when it ended before.
+ */
+async function beginsAsHttp2(socket: Socket, timeoutMs: number): Promise<boolean | undefined> {
+  const { promise, resolve } = Promise.withResolvers<boolean | undefined>();
   const timer = setTimeout(() => socket.destroy(), timeoutMs);
+  let bytes = Buffer.alloc(0);
   const onReadable = (): void => {
-    const bytes: Buffer | null = socket.read();
-    if (bytes === null) return;
-    // Before it is put back, which makes the socket readable again.
+    const chunk: Buffer | null = socket.read();
+    if (chunk === null) return;
+    bytes = Buffer.concat([bytes, chunk]);
+    const same = bytes.subarray(0, HTTP2_PREFACE.length).equals(HTTP2_PREFACE.subarray(0, bytes.length));
+    if (same && bytes.length < HTTP2_PREFACE.length) return;
+    // Before they are put back, which makes the socket readable again.
     socket.off('readable', onReadable);
     socket.unshift(bytes);
-    resolve(bytes.subarray(0, HTTP2_PREFACE.length));
+    resolve(same);
   };
   socket.on('readable', onReadable);
   socket.once('close', () => resolve(undefined));
-  const bytes = await promise;
+  const version2 = await promise;
   clearTimeout(timer);
-  return bytes;
+  return version2;
 }
 
 function statusOf(error: Error): string {

@@ -12,7 +12,7 @@ import {
   connectAttested,
 } from '../identity/attestation/attested-client.ts';
 import { measurementHeaders } from '../identity/attestation/measurements.ts';
-import type { ProxyBounds, ProxyEvents, RunningProxy } from './bounds.ts';
+import { OVERLOAD, type ProxyBounds, type ProxyEvents, type RunningProxy } from './bounds.ts';
 import { type ForwardOptions, forward, type ProxyRequest, type ProxyResponse } from './forward.ts';
 import { httpOnSockets } from './http.ts';
 
@@ -80,11 +80,14 @@ export async function startClientProxy(
     const failure = await forward(request, response, forwardOptions, { agent, tellTarget: {}, tellCaller });
     events.request?.(response.statusCode, performance.now() - started, failure?.reason);
   };
-  const http = httpOnSockets(bounds, (request, response) => {
-    answer(request, response).catch((error: unknown) => {
-      events.fault?.(error);
-      response.destroy();
-    });
+  const http = httpOnSockets(bounds, {
+    onRequest(request, response) {
+      answer(request, response).catch((error: unknown) => {
+        events.fault?.(error);
+        response.destroy();
+      });
+    },
+    onOverload: (status) => events.request?.(status, 0, OVERLOAD),
   });
   const open = new Set<Socket>();
   const server = createServer({ noDelay: true }, (socket) => {

@@ -13,7 +13,7 @@ import {
 } from '../identity/attestation/attested-server.ts';
 import { answerBinding, BINDING_PATH, endConnection } from '../identity/attestation/binding.ts';
 import { measurementHeaders } from '../identity/attestation/measurements.ts';
-import type { ProxyBounds, ProxyEvents, RunningProxy } from './bounds.ts';
+import { OVERLOAD, type ProxyBounds, type ProxyEvents, type RunningProxy } from './bounds.ts';
 import { type ForwardOptions, forward, type ProxyRequest, type ProxyResponse } from './forward.ts';
 import { httpOnSockets } from './http.ts';
 
@@ -66,11 +66,14 @@ export async function startServerProxy(
     });
     modules.events?.request?.(response.statusCode, performance.now() - started, failure?.reason);
   };
-  const http = httpOnSockets<Peer>(bounds, (request, response, peer) => {
-    answer(request, response, peer).catch((error: unknown) => {
-      modules.events?.fault?.(error);
-      response.destroy();
-    });
+  const http = httpOnSockets<Peer>(bounds, {
+    onRequest(request, response, peer) {
+      answer(request, response, peer).catch((error: unknown) => {
+        modules.events?.fault?.(error);
+        response.destroy();
+      });
+    },
+    onOverload: (status) => modules.events?.request?.(status, 0, OVERLOAD),
   });
   const server: AttestedServer = await listenAttested(
     {

@@ -25,7 +25,16 @@ test.each([
   ['server', ['--target-addr', 'https://127.0.0.1:1'], 'is no http:// URL'],
   ['client', ['--server-measurements', 'x', '--accept-tcb', 'Revoked'], 'is no status that can be accepted'],
   ['server', ['--listen-addr', 'nowhere'], 'HOST:PORT'],
-  ['server', ['--max-handshakes', '0'], 'a whole number'],
+  ['server', ['--max-handshakes', '0'], '--max-handshakes: a whole number'],
+  ['server', ['--request-timeout-ms', '9999'], '--head-timeout-ms: at most --request-timeout-ms'],
+  ['client', ['--server-measurements', 'x', '--pccs-url', 'pccs:8081'], '--pccs-url: "pccs:8081" is no'],
+  [
+    'server',
+    ['--server-attestation-type', 'dummy', '--dev-dummy-dcap', '127.0.0.1'],
+    '--dev-dummy-dcap: "127.0.0.1" is no',
+  ],
+  ['server', ['--log-json', 'perhaps'], '--log-json: "perhaps" is neither'],
+  ['client', ['--client-attestation-type', 'gcp-tdx'], 'gcp-tdx: is not made by this version; dcap-tdx is'],
   ['server', ['--server-measurements', 'x'], "Unknown option '--server-measurements'"],
 ] as const)('%s %j is refused', (role, args, reason) => {
   const read = () => readSettings(role, ['--target-addr', TARGET[role], ...args], {});

@@ -37,6 +37,7 @@ const BOUND_FLAGS: Readonly<Record<string, { readonly bound: keyof ProxyBounds; 
   'max-connections': { bound: 'maxConnections', help: 'most open connections of callers' },
   'max-handshakes': { bound: 'maxHandshakes', help: 'most handshakes at a time; each may cost a quote' },
   'max-upstream': { bound: 'maxUpstream', help: 'most connections to the target' },
+  'max-requests': { bound: 'maxRequests', help: 'most requests under way, on all connections together' },
   'max-body-bytes': { bound: 'maxBodyBytes', help: 'longest request body' },
   'handshake-timeout-ms': { bound: 'handshakeTimeoutMs', help: 'from the TCP connection to the verdict' },
   'head-timeout-ms': { bound: 'headTimeoutMs', help: "a request's head, first byte to last" },
@@ -211,13 +212,13 @@ export function readSettings(role: Role, flags: readonly string[], env: NodeJS.P
     caFile: undefined,
     anyServer: false,
     ...trust,
-    pccsUrl: read.text('pccs-url'),
+    pccsUrl: serviceUrl('pccs-url', read.text('pccs-url')),
     collateralDir: optional(read.text('collateral-dir')),
     acceptedTcb: acceptedTcb(read.text('accept-tcb')),
-    dummyUrl,
+    dummyUrl: dummyUrl === undefined ? undefined : serviceUrl('dev-dummy-dcap', dummyUrl),
     mockRootFile,
     bounds: readBounds(read),
-    logJson: read.text('log-json') !== 'false',
+    logJson: read.on('log-json'),
     logDebug: read.on('log-debug'),
   };
 }
@@ -316,6 +317,15 @@ function targetUrl(role: Role, text: string): URL {
   return url;
 }
 
+/** @throws SettingError naming the setting when the text is no base URL */
+export function serviceUrl(flag: string, text: string): string {
+  const url = URL.parse(text);
+  if (url === null || !/^https?:$/u.test(url.protocol) || url.search !== '' || url.hash !== '') {
+    throw new SettingError(`--${flag}: ${JSON.stringify(text)} is no http:// or https:// URL`);
+  }
+  return text;
+}
+
 function listenAddress(flag: string, text: string): { host: string; port: number } {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]]*)):(\d{1,5})$/u.exec(text);
   if (match === null || Number(match[3]) > 65_535) {
@@ -346,6 +356,9 @@ function readBounds(read: Reader): ProxyBounds {
       throw new SettingError(`--${flag}: a whole number from 1 to ${2 ** 31 - 1} is allowed`);
     }
     bounds[bound] = value;
+  }
+  if (bounds.headTimeoutMs > bounds.requestTimeoutMs) {
+    throw new SettingError('--head-timeout-ms: at most --request-timeout-ms is allowed');
   }
   return bounds;
 }

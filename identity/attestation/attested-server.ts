@@ -46,6 +46,8 @@ export interface AttestedServerEvents {
   refused?(
     reason: AppraisalRefusal | { readonly refused: 'certificate' | 'tls' | 'limit'; readonly reason: string },
   ): void;
+  /** A defect of this program; the connection it met has been ended. */
+  fault?(error: unknown): void;
 }
 
 export interface AttestedServerModules {
@@ -90,7 +92,12 @@ export async function listenAttested(
     open.add(socket);
     socket.once('close', () => open.delete(socket));
     handshakes++;
-    void secure(socket, authority, options, modules).finally(() => handshakes--);
+    secure(socket, authority, options, modules)
+      .catch((error: unknown) => {
+        modules.events?.fault?.(error);
+        socket.destroy();
+      })
+      .finally(() => handshakes--);
   });
   await listen(server, options.listen);
   const address = server.address();
@@ -217,7 +224,7 @@ async function appraise(
   nonce: Buffer,
   appraiser: Appraiser,
   now: () => number,
-): Promise<Peer | AppraisalRefusal> {
+): Promise<Peer | AppraisalRefusal | { readonly refused: 'tls'; readonly reason: string }> {
   const certificate = tls.getPeerX509Certificate();
   if (certificate === undefined) return { refused: 'evidence', reason: 'the client shows no certificate' };
   const evidence = readCertificateEvidence(certificate.raw, nonce, now());
@@ -225,6 +232,8 @@ async function appraise(
   const attestation = await appraiser.appraise(evidence.rawQuote, evidence.reportData);
   if (isRefused(attestation)) return attestation;
   if (evidence.scheme === 'nonce') return { attestation, binding: undefined };
+  // While it was appraised the client may have gone, and with it the exporter.
+  if (tls.destroyed) return { refused: 'tls', reason: 'the connection was closed' };
   // Only from TLS 1.3 on is the exporter tied to the whole handshake.
   if (tls.getProtocol() !== 'TLSv1.3') return { refused: 'binding', reason: 'the connection is not TLS 1.3' };
   return { attestation, binding: new Binding(tls, certificate.raw, appraiser) };

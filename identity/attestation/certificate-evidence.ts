@@ -6,7 +6,7 @@
  * the key's hash, in the deployed scheme with the verifier's nonce; 64 bytes, the REPORTDATA itself, in the newer one.
  */
 import 'reflect-metadata';
-import { hash, timingSafeEqual, X509Certificate } from 'node:crypto';
+import { hash, type KeyObject, timingSafeEqual, X509Certificate } from 'node:crypto';
 import { X509Certificate as ParsedCertificate } from '@peculiar/x509';
 import { MAX_QUOTE_BYTES } from './quote.ts';
 import { certificateReportData, nonceReportData } from './report-data.ts';
@@ -48,10 +48,12 @@ export function readCertificateEvidence(
   if (der.length > MAX_CERTIFICATE_BYTES) return 'the certificate is too big';
   const read = readBoth(der);
   if (read === undefined) return 'the certificate cannot be read';
-  const { certificate, parsed } = read;
-  if (!certificate.verify(certificate.publicKey)) return 'the certificate is not signed by its own key';
+  const { certificate, parsed, publicKey } = read;
+  if (!certificate.verify(publicKey)) return 'the certificate is not signed by its own key';
   const notBefore = certificate.validFromDate.getTime();
   const notAfter = certificate.validToDate.getTime();
+  // No TLS handshake has looked at them.
+  if (Number.isNaN(notBefore) || Number.isNaN(notAfter)) return 'the certificate has no dates';
   if (now < notBefore) return 'the certificate is not valid yet';
   if (now > notAfter) return 'the certificate has expired';
   const [extension, second] = parsed.getExtensions(EVIDENCE_EXTENSION);
@@ -64,7 +66,7 @@ export function readCertificateEvidence(
   const document = readDocument(Buffer.from(extension.value));
   if (document === undefined) return 'the attestation in the certificate cannot be read';
   const { rawQuote, userData } = document;
-  const spki = certificate.publicKey.export({ type: 'spki', format: 'der' });
+  const spki = publicKey.export({ type: 'spki', format: 'der' });
   if (userData.length === 32) {
     if (nonce === undefined) return 'the attestation answers no nonce of this side';
     if (!timingSafeEqual(userData, hash('sha256', spki, 'buffer')))
@@ -78,9 +80,12 @@ export function readCertificateEvidence(
 }
 
 /** By OpenSSL, whose word the TLS handshake took, and with its extensions. */
-function readBoth(der: Buffer): { certificate: X509Certificate; parsed: ParsedCertificate } | undefined {
+function readBoth(
+  der: Buffer,
+): { certificate: X509Certificate; publicKey: KeyObject; parsed: ParsedCertificate } | undefined {
   try {
-    return { certificate: new X509Certificate(der), parsed: new ParsedCertificate(der) };
+    const certificate = new X509Certificate(der);
+    return { certificate, publicKey: certificate.publicKey, parsed: new ParsedCertificate(der) };
   } catch {
     return undefined;
   }

@@ -71,7 +71,10 @@ export async function startAttestedHub(state: HubState, options: AttestedHubOpti
     {
       certificates: () => options.certificate,
       appraiser: options.appraiser,
-      events: { refused: ({ refused, reason }) => options.refused?.(`${refused}: ${reason}`) },
+      events: {
+        refused: ({ refused, reason }) => options.refused?.(`${refused}: ${reason}`),
+        fault: (error) => options.refused?.(`fault: ${String(error)}`),
+      },
       onConnection(socket, peer) {
         peers.set(socket, peer);
         socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());
