@@ -22,7 +22,8 @@ export interface RevocationList {
   readonly revoked: ReadonlySet<string>;
 }
 
-const MAX_CHAIN = 4;
+/** A leaf, the PCK authority and the root: no chain of Intel's is longer. */
+const MAX_CHAIN = 3;
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/gu;
 
 /**
@@ -49,21 +50,26 @@ export function keyFingerprint(certificate: X509Certificate): string {
  * Checks a chain: each certificate signed by the next, all but the leaf authorities, all valid at `now`, the last
  * one self-signed with a key of `roots`.
  *
- * @param now Unix milliseconds
+ * @param length how many certificates there are in a chain of this kind: an authority below those that are known is
+ *   none, which the path lengths of Intel's authorities say too
  * @param roots key fingerprints
+ * @param now Unix milliseconds
  * @returns why it does not hold, or undefined
  */
 export function chainProblem(
   chain: readonly X509Certificate[],
+  length: 2 | 3,
   roots: ReadonlySet<string>,
   now: number,
 ): string | undefined {
+  if (chain.length !== length) return `holds ${chain.length} certificates, not ${length}`;
   for (const [position, certificate] of chain.entries()) {
     const name = commonName(certificate);
     const issuer = chain[position + 1] ?? certificate;
     if (position > 0 && !certificate.ca) return `${name} is no authority`;
-    if (now < certificate.validFromDate.getTime()) return `${name} is not valid yet`;
-    if (now > certificate.validToDate.getTime()) return `${name} has expired`;
+    // Written so that a date that is none is no permission.
+    if (!(now >= certificate.validFromDate.getTime())) return `${name} is not valid yet`;
+    if (!(now <= certificate.validToDate.getTime())) return `${name} has expired`;
     if (!certificate.checkIssued(issuer) || !certificate.verify(issuer.publicKey)) {
       return `${name} is not signed by ${commonName(issuer)}`;
     }
@@ -96,11 +102,13 @@ export function readRevocationList(der: Buffer, issuer: X509Certificate): Revoca
     return `is not signed by ${commonName(issuer)}`;
   }
   const list = new X509Crl(der);
-  if (list.nextUpdate === undefined) return 'does not say when it ends';
+  const thisUpdate = list.thisUpdate.getTime();
+  const nextUpdate = list.nextUpdate?.getTime() ?? Number.NaN;
+  if (Number.isNaN(thisUpdate) || Number.isNaN(nextUpdate)) return 'does not say when it begins and ends';
   return {
     issuer: commonName(issuer),
-    thisUpdate: list.thisUpdate.getTime(),
-    nextUpdate: list.nextUpdate.getTime(),
+    thisUpdate,
+    nextUpdate,
     revoked: new Set(list.entries.map(({ serialNumber }) => canonicalSerial(serialNumber))),
   };
 }

@@ -3,14 +3,14 @@
  * PCCS), and refreshed ahead of its end.
  *
  * A handshake never waits longer than a bound for it, and a service that fails is not asked again for a while. What
- * is fetched is signed and checked, so the way it came is not trusted.
+ * is fetched is signed and checked, so the way it came is not trusted, and nothing older than what is held is taken.
  */
 import { hash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readText, writeAtomically } from '../store.ts';
 import { systemTimer, type Timer } from '../timer.ts';
-import { type Collateral, checkCollateral, type RawCollateral } from './collateral.ts';
+import { type Collateral, checkCollateral, isOlder, type RawCollateral } from './collateral.ts';
 import type { CollateralFetch } from './provisioning-service.ts';
 
 export interface CollateralSourceOptions {
@@ -42,6 +42,8 @@ interface Kind {
   collateral: Collateral | undefined;
   /** Why there is none, or why the last refresh failed. */
   problem: string;
+  /** Of its file. */
+  loading: Promise<void>;
   fetching: Promise<void> | undefined;
   failures: number;
   /** Unix milliseconds: not asked again before. */
@@ -54,8 +56,6 @@ const MAX_KINDS = 64;
 const FIRST_RETRY_MS = 5_000;
 const MAX_RETRY_MS = 3_600_000;
 const DAY_MS = 86_400_000;
-/** A timer's longest delay. */
-const MAX_DELAY_MS = 2 ** 31 - 1;
 
 export class CollateralSource {
   readonly #options: CollateralSourceOptions;
@@ -97,7 +97,7 @@ export class CollateralSource {
   async close(): Promise<void> {
     this.#closing.abort();
     for (const kind of this.#kinds.values()) kind.cancelRefresh();
-    await Promise.all([...this.#kinds.values()].map(({ fetching }) => fetching ?? Promise.resolve()));
+    await Promise.all([...this.#kinds.values()].map(({ loading, fetching }) => fetching ?? loading));
   }
 
   #isValid(kind: Kind): kind is Kind & { collateral: Collateral } {
@@ -110,8 +110,7 @@ export class CollateralSource {
     if (known !== undefined) {
       this.#kinds.delete(name);
       this.#kinds.set(name, known);
-      // It may still be reading its file.
-      if (known.collateral === undefined) await known.fetching;
+      await known.loading;
       return known;
     }
     const kind: Kind = {
@@ -119,6 +118,7 @@ export class CollateralSource {
       authority,
       collateral: undefined,
       problem: 'there is no collateral of this kind of machine',
+      loading: Promise.resolve(),
       fetching: undefined,
       failures: 0,
       notBefore: 0,
@@ -126,10 +126,8 @@ export class CollateralSource {
     };
     this.#kinds.set(name, kind);
     this.#forgetOldest();
-    kind.fetching = this.#load(kind).finally(() => {
-      kind.fetching = undefined;
-    });
-    await kind.fetching;
+    kind.loading = this.#load(kind);
+    await kind.loading;
     return kind;
   }
 
@@ -157,6 +155,10 @@ export class CollateralSource {
       kind.problem = `${checked.document}: ${checked.reason}`;
       return false;
     }
+    if (this.#isValid(kind) && isOlder(checked, kind.collateral)) {
+      kind.problem = 'what the service gives is older than what was there';
+      return false;
+    }
     kind.collateral = checked;
     kind.problem = 'the collateral has expired';
     kind.failures = 0;
@@ -164,16 +166,16 @@ export class CollateralSource {
     return true;
   }
 
-  /** A day ahead, or half of what is left when that is less than two days. */
+  /** Daily, as a revocation shall not wait until the documents end; or half of what is left when that is less. */
   #planRefresh(kind: Kind, validUntil: number): void {
     const left = validUntil - this.#timer.now();
-    this.#after(kind, Math.max(left - DAY_MS, left / 2, FIRST_RETRY_MS));
+    this.#after(kind, Math.max(Math.min(DAY_MS, left / 2), FIRST_RETRY_MS));
   }
 
   #after(kind: Kind, delayMs: number): void {
     kind.cancelRefresh();
     if (this.#closing.signal.aborted || this.#fetch === undefined) return;
-    kind.cancelRefresh = this.#timer.after(Math.min(delayMs, MAX_DELAY_MS), () => void this.#refresh(kind));
+    kind.cancelRefresh = this.#timer.after(delayMs, () => void this.#refresh(kind));
   }
 
   #refresh(kind: Kind): Promise<void> {

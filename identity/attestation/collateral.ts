@@ -38,8 +38,23 @@ export interface Collateral {
   readonly qeIdentity: QeIdentity;
   readonly pckCrl: RevocationList;
   readonly rootCrl: RevocationList;
-  /** Unix milliseconds: the earliest end of anything in it. */
+  /** Unix milliseconds: the earliest end of anything in it, certificates among it. */
   readonly validUntil: number;
+}
+
+/**
+ * @returns whether `one` is of a time before `other`: a service, or who stands before it, could show documents of
+ *   before a recovery for as long as they are valid
+ */
+export function isOlder(one: Collateral, other: Collateral): boolean {
+  return (
+    one.tcbInfo.evaluation < other.tcbInfo.evaluation ||
+    one.qeIdentity.evaluation < other.qeIdentity.evaluation ||
+    one.tcbInfo.issueDate < other.tcbInfo.issueDate ||
+    one.qeIdentity.issueDate < other.qeIdentity.issueDate ||
+    one.pckCrl.thisUpdate < other.pckCrl.thisUpdate ||
+    one.rootCrl.thisUpdate < other.rootCrl.thisUpdate
+  );
 }
 
 /** Which document failed and why. */
@@ -75,11 +90,11 @@ export function checkCollateral(
   if (typeof pckCrl === 'string') return problem('pck-crl', pckCrl);
 
   const tcbText = signedDocument('tcbInfo', raw.tcbInfo, raw.tcbInfoChain, rootCrl, now, roots);
-  if (typeof tcbText !== 'object') return problem('tcb-info', tcbText);
+  if (typeof tcbText === 'string') return problem('tcb-info', tcbText);
   const tcbInfo = readTcbInfo(tcbText.value);
   if (typeof tcbInfo === 'string') return problem('tcb-info', tcbInfo);
   const qeText = signedDocument('enclaveIdentity', raw.qeIdentity, raw.qeIdentityChain, rootCrl, now, roots);
-  if (typeof qeText !== 'object') return problem('qe-identity', qeText);
+  if (typeof qeText === 'string') return problem('qe-identity', qeText);
   const qeIdentity = readQeIdentity(qeText.value);
   if (typeof qeIdentity === 'string') return problem('qe-identity', qeIdentity);
 
@@ -95,7 +110,10 @@ export function checkCollateral(
     qeIdentity,
     pckCrl,
     rootCrl,
-    validUntil: Math.min(tcbInfo.nextUpdate, qeIdentity.nextUpdate, pckCrl.nextUpdate, rootCrl.nextUpdate),
+    validUntil: Math.min(
+      ...[tcbInfo, qeIdentity, pckCrl, rootCrl].map(({ nextUpdate }) => nextUpdate),
+      ...[...pckChain, ...tcbText.chain, ...qeText.chain].map(({ validToDate }) => validToDate.getTime()),
+    ),
   };
 }
 
@@ -110,7 +128,7 @@ function problem(document: CollateralProblem['document'], reason: string): Colla
 
 function trustedChain(pem: string, now: number, roots: ReadonlySet<string>): X509Certificate[] | string {
   const chain = readChain(pem);
-  return typeof chain === 'string' ? chain : (chainProblem(chain, roots, now) ?? chain);
+  return typeof chain === 'string' ? chain : (chainProblem(chain, 2, roots, now) ?? chain);
 }
 
 function currentList(der: Buffer, issuer: X509Certificate, now: number): RevocationList | string {
@@ -132,7 +150,7 @@ function signedDocument(
   rootCrl: RevocationList,
   now: number,
   roots: ReadonlySet<string>,
-): { value: unknown } | string {
+): { value: unknown; chain: X509Certificate[] } | string {
   const chain = trustedChain(chainPem, now, roots);
   if (typeof chain === 'string') return `issuer: ${chain}`;
   if (revokedBy(rootCrl, chain)) return 'issuer: is revoked';
@@ -149,7 +167,7 @@ function signedDocument(
   const key = { key: signer.publicKey, dsaEncoding: 'ieee-p1363' } as const;
   if (!verify('sha256', Buffer.from(signed), key, signature)) return 'has a wrong signature';
   try {
-    return { value: JSON.parse(signed) };
+    return { value: JSON.parse(signed), chain };
   } catch {
     return 'is no JSON';
   }

@@ -46,7 +46,7 @@ export class PckChains {
     }
     const certificates = readChain(pem);
     if (typeof certificates === 'string') return { check: 'pck-chain', reason: certificates };
-    const problem = chainProblem(certificates, roots, now);
+    const problem = chainProblem(certificates, 3, roots, now);
     const [leaf] = certificates;
     if (problem !== undefined || leaf === undefined) {
       return { check: 'pck-chain', reason: problem ?? 'is empty' };

@@ -67,6 +67,12 @@ test.each([
   [JSON.stringify([entry({ 0: { expected_any: [] } })]), 'is no list with values'],
   [JSON.stringify([entry({ 0: { expected: A[0], expectd: A[0] } })]), 'a field expectd, which is not known'],
   [JSON.stringify([entry({}, 'sev-snp')]), 'the attestation type sev-snp, which is not known'],
+  [JSON.stringify([entry({}, 'toString')]), 'the attestation type toString, which is not known'],
+  [JSON.stringify([entry({}, 'DCAP-TDX')]), 'the attestation type DCAP-TDX, which is not known'],
+  [JSON.stringify([entry({ toString: { expected: A[0] } })]), 'the register toString, which TDX has not'],
+  [JSON.stringify([entry({ '00': { expected: A[0] } })]), 'the register 00, which TDX has not'],
+  [JSON.stringify([entry({ 0: { expected_any: A[0] } })]), 'is no list with values'],
+  [JSON.stringify([entry({ 0: { expected_any: [A[0], ''] } })]), 'is not 96 hex digits'],
   [
     JSON.stringify([{ measurement_id: 'x', attestation_type: 'dcap-tdx' }]),
     'measurements of entry 1 (x) is no object',

@@ -24,11 +24,13 @@ const MAX_ENTRIES = 1_024;
 export const MAX_POLICY_BYTES = 4 * 1024 * 1024;
 
 const VERIFIED_TYPES = ['dcap-tdx', 'qemu-tdx'];
-const UNSUPPORTED_TYPES: Readonly<Record<string, string>> = {
-  'azure-tdx': 'azure-tdx evidence (vTPM quote and its certificate) is not verified by this version',
-  'gcp-tdx':
+const UNSUPPORTED_TYPES: ReadonlyMap<string, string> = new Map([
+  ['azure-tdx', 'azure-tdx evidence (vTPM quote and its certificate) is not verified by this version'],
+  [
+    'gcp-tdx',
     'gcp-tdx evidence (firmware endorsement) is not verified by this version; dcap-tdx takes such machines by their quote',
-};
+  ],
+]);
 
 class PolicyError extends Error {}
 
@@ -81,7 +83,7 @@ function readPolicy(text: string): Policy {
     if (typeof id !== 'string' || id === '') throw new PolicyError(`${where} has no measurement_id`);
     const named = `${where} (${id.slice(0, 64)})`;
     if (typeof type !== 'string') throw new PolicyError(`${named} has no attestation_type`);
-    const reason = UNSUPPORTED_TYPES[type];
+    const reason = UNSUPPORTED_TYPES.get(type);
     if (reason !== undefined) {
       unsupported.push({ id, reason });
     } else if (VERIFIED_TYPES.includes(type)) {

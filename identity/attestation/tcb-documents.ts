@@ -42,6 +42,8 @@ export interface TdxModule {
 }
 
 export interface TcbInfo {
+  /** Grows with each recovery (tcbEvaluationDataNumber). */
+  readonly evaluation: number;
   /** Unix milliseconds. */
   readonly issueDate: number;
   readonly nextUpdate: number;
@@ -54,6 +56,8 @@ export interface TcbInfo {
 }
 
 export interface QeIdentity {
+  /** As in `TcbInfo`. */
+  readonly evaluation: number;
   readonly issueDate: number;
   readonly nextUpdate: number;
   readonly miscSelect: Buffer;
@@ -134,6 +138,7 @@ export function readTcbInfo(value: unknown): TcbInfo | string {
     mustBe(fields, 'TDX', 3);
     if (fields.integer('tcbType', 255) !== 0) throw new DocumentError('tcbType is not 0');
     return {
+      evaluation: fields.integer('tcbEvaluationDataNumber', 2 ** 31),
       issueDate: fields.time('issueDate'),
       nextUpdate: fields.time('nextUpdate'),
       fmspc: fields.hex('fmspc', 6).toString('hex'),
@@ -153,6 +158,7 @@ export function readQeIdentity(value: unknown): QeIdentity | string {
     const fields = new Fields(value, 'QE identity');
     mustBe(fields, 'TD_QE', 2);
     return {
+      evaluation: fields.integer('tcbEvaluationDataNumber', 2 ** 31),
       issueDate: fields.time('issueDate'),
       nextUpdate: fields.time('nextUpdate'),
       miscSelect: fields.hex('miscselect', 4),

@@ -183,6 +183,16 @@ describe('a mock machine', () => {
       { check: 'qe-identity', reason: 'the quoting enclave has other attributes' },
     ],
     [
+      'of an enclave with another MISCSELECT',
+      { qeMiscSelect: '01000000' },
+      { check: 'qe-identity', reason: 'the quoting enclave has another MISCSELECT' },
+    ],
+    [
+      'of another enclave of the same signer',
+      { qeIsvProdId: 1 },
+      { check: 'qe-identity', reason: 'the quoting enclave is another product' },
+    ],
+    [
       'of an enclave below every level',
       { qeIsvSvn: 3 },
       { check: 'qe-identity', reason: 'no TCB level is as low as this quoting enclave' },
@@ -277,6 +287,27 @@ describe('a mock machine', () => {
       { check: 'collateral', reason: 'it is about another kind of machine' },
     ],
     [
+      'documents of another PCE',
+      { pceId: '0001' },
+      { check: 'collateral', reason: 'it is about another kind of machine' },
+    ],
+    [
+      'one component of the CPU below every level',
+      { sgxComponents: [8, 8, 2, 2, 4, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 1] },
+      { check: 'platform-tcb', reason: 'no TCB level is as low as this platform' },
+    ],
+    [
+      'one component of TDX below every level',
+      { tdxComponents: [5, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] },
+      { check: 'platform-tcb', reason: 'no TCB level is as low as this platform' },
+    ],
+    ['a revoked enclave', { qeStatus: 'Revoked' }, { check: 'tcb-status', reason: 'the TCB is Revoked' }],
+    [
+      'lists of the future',
+      { crlFrom: now + 60_000 },
+      { check: 'collateral', reason: 'root-crl: is not valid yet' },
+    ],
+    [
       'a platform out of date',
       { tcbStatus: 'OutOfDate' },
       { check: 'tcb-status', reason: 'the TCB is OutOfDate' },
@@ -309,6 +340,46 @@ describe('a mock machine', () => {
     expect(verify(machine.quote(reportData), collateral, now, roots, accepted)).toMatchObject({
       tcb: { status: 'SWHardeningNeeded' },
     });
+  });
+
+  test('of an authority below the known one: no chain of this kind is so long', async () => {
+    const below = await MockMachine.create({ now, subordinate: true });
+    expect(checkSignatures(below.quote(reportData), now, new Set([below.rootFingerprint]))).toEqual({
+      check: 'pck-chain',
+      reason: 'holds 4 certificates',
+    });
+    const good = await machine.collateral();
+    const [signer = ''] = good.tcbInfoChain.split(/(?<=-----END CERTIFICATE-----\n?)/u);
+    const long = { ...good, tcbInfoChain: `${signer}\n${good.pckCrlChain}` };
+    expect(verify(machine.quote(reportData), long, now, roots)).toEqual({
+      check: 'collateral',
+      reason: 'tcb-info: issuer: holds 3 certificates, not 2',
+    });
+    // Of the root's own list: it is no list of a PCK authority.
+    const rootAlone = { ...good, pckCrl: good.rootCrl, pckCrlChain: machine.rootPem };
+    expect(verify(machine.quote(reportData), rootAlone, now, roots)).toEqual({
+      check: 'collateral',
+      reason: 'pck-crl: issuer: holds 1 certificates, not 2',
+    });
+  });
+
+  test('a list counts for the authority that its chain names alone', async () => {
+    const checked = checkCollateral(await machine.collateral(), now, roots);
+    if ('document' in checked) throw new Error(checked.reason);
+    const signed = checkSignatures(machine.quote(reportData), now, roots);
+    if (isRefusal(signed)) throw new Error(signed.reason);
+    const processor = { ...signed, pck: { ...signed.pck, authority: 'processor' } as const };
+    expect(checkMachine(processor, checked, UP_TO_DATE)).toEqual({
+      check: 'collateral',
+      reason: 'its revocation list is of another authority',
+    });
+  });
+
+  test('collateral holds no longer than the certificate of its signer', async () => {
+    const until = now + 5 * 86_400_000;
+    const short = await MockMachine.create({ now, signerUntil: until });
+    const checked = checkCollateral(await short.collateral(), now, new Set([short.rootFingerprint]));
+    expect(checked).toMatchObject({ validUntil: until });
   });
 
   test('documents are taken as they were signed, or not at all', async () => {

@@ -98,7 +98,7 @@ export function checkMachine(
   if (tcbInfo.fmspc !== pck.fmspc || tcbInfo.pceId !== pck.pceId) {
     return refusal('collateral', 'it is about another kind of machine');
   }
-  if (!pckCrl.issuer.toLowerCase().includes(pck.authority)) {
+  if (pckCrl.issuer.toLowerCase() !== `intel sgx pck ${pck.authority} ca`) {
     return refusal('collateral', 'its revocation list is of another authority');
   }
   if (pckCrl.revoked.has(leafSerial)) return refusal('pck-revocation', 'the PCK certificate is revoked');

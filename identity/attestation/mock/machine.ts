@@ -29,6 +29,10 @@ export interface MockMachineOptions {
   readonly measurements?: Measurements | undefined;
   /** The authorities' and the machine's certificates end then. */
   readonly certificatesUntil?: number | undefined;
+  /** The certificate of who signs TCB info and QE identity ends then. */
+  readonly signerUntil?: number | undefined;
+  /** The PCK is of an authority below the PCK authority. */
+  readonly subordinate?: boolean | undefined;
 }
 
 /** What a quote says that differs from a good one's. */
@@ -43,6 +47,8 @@ export interface MockQuoteOptions {
   readonly qeIsvSvn?: number | undefined;
   readonly qeMrSigner?: string | undefined;
   readonly qeAttributes?: string | undefined;
+  readonly qeMiscSelect?: string | undefined;
+  readonly qeIsvProdId?: number | undefined;
   readonly qeVendorId?: string | undefined;
   /** Somebody else signs the quote, or the QE's report, or the QE vouches for another key. */
   readonly forged?: 'quote' | 'qe-report' | 'qe-binding' | undefined;
@@ -61,6 +67,14 @@ export interface MockCollateralOptions {
   /** Of the revocation lists. */
   readonly crlUntil?: number | undefined;
   readonly fmspc?: string | undefined;
+  readonly pceId?: string | undefined;
+  /** tcbEvaluationDataNumber of the documents. */
+  readonly evaluation?: number | undefined;
+  /** Lowest components of the only level, SGX and TDX. */
+  readonly sgxComponents?: readonly number[] | undefined;
+  readonly tdxComponents?: readonly number[] | undefined;
+  /** The lists begin then. */
+  readonly crlFrom?: number | undefined;
   /** Somebody else signs this document. */
   readonly forged?: 'tcb-info' | 'qe-identity' | 'pck-crl' | 'root-crl' | undefined;
 }
@@ -97,6 +111,8 @@ export class MockMachine {
   readonly #tcbSigning: Party;
   readonly #stranger: webcrypto.CryptoKeyPair;
   readonly #attestation: webcrypto.CryptoKeyPair;
+  /** What its quotes bring. */
+  #chain: readonly Party[] = [];
   /** The image it runs; tests change it. */
   measurements: Measurements;
 
@@ -125,9 +141,20 @@ export class MockMachine {
     const dates = { notBefore: new Date(options.now - 30 * DAY_MS), notAfter: new Date(until) };
     const root = await issue('Intel SGX Root CA', dates, undefined, true, []);
     const authority = await issue('Intel SGX PCK Platform CA', dates, root, true, []);
-    const pck = await issue('Intel SGX PCK Certificate', dates, authority, false, [sgxExtension()]);
-    const signing = await issue('Intel SGX TCB Signing', dates, root, false, []);
-    return new MockMachine(options, [root, authority, pck, signing], [await newKeys(), await newKeys()]);
+    const below =
+      options.subordinate === true
+        ? await issue('Intel SGX PCK Platform CA', dates, authority, true, [])
+        : undefined;
+    const pck = await issue('Intel SGX PCK Certificate', dates, below ?? authority, false, [sgxExtension()]);
+    const signerDates = { ...dates, notAfter: new Date(options.signerUntil ?? until) };
+    const signing = await issue('Intel SGX TCB Signing', signerDates, root, false, []);
+    const machine = new MockMachine(
+      options,
+      [root, authority, pck, signing],
+      [await newKeys(), await newKeys()],
+    );
+    machine.#chain = [pck, ...(below === undefined ? [] : [below]), authority, root];
+    return machine;
   }
 
   /** What a verifier must be told to take this machine's quotes. */
@@ -161,9 +188,7 @@ export class MockMachine {
       options,
     );
     const qeSigner = options.forged === 'qe-report' ? this.#stranger : this.#pck.keys;
-    const chain = Buffer.from(
-      [this.#pck, this.#pckAuthority, this.#root].map(({ certificate }) => certificate.toString()).join(''),
-    );
+    const chain = Buffer.from(this.#chain.map(({ certificate }) => certificate.toString()).join(''));
     const certification = Buffer.concat([
       qeReport,
       signature(qeReport, qeSigner),
@@ -196,7 +221,12 @@ export class MockMachine {
       return `{"${member}":${text},"signature":"${signature(Buffer.from(text), keys).toString('hex')}"}`;
     };
     const list = (issuer: Party, entries: readonly Party[], forged: boolean) =>
-      this.#revocationList(issuer, entries, options.crlUntil ?? now + 29 * DAY_MS, forged);
+      this.#revocationList(
+        issuer,
+        entries,
+        { from: options.crlFrom ?? now - DAY_MS, until: options.crlUntil ?? now + 29 * DAY_MS },
+        forged,
+      );
     return {
       tcbInfo: document('tcbInfo', tcbInfo(dates, options), options.forged === 'tcb-info'),
       tcbInfoChain: chain,
@@ -236,9 +266,10 @@ export class MockMachine {
 
   #qeReport(attestationKey: Buffer, authData: Buffer, options: MockQuoteOptions): Buffer {
     const report = Buffer.alloc(384);
+    report.write(options.qeMiscSelect ?? '', 16, 'hex');
     report.write(options.qeAttributes ?? QE_ATTRIBUTES, 48, 'hex');
     report.write(options.qeMrSigner ?? QE_MRSIGNER, 128, 'hex');
-    report.writeUInt16LE(2, 256);
+    report.writeUInt16LE(options.qeIsvProdId ?? 2, 256);
     report.writeUInt16LE(options.qeIsvSvn ?? QE_ISVSVN, 258);
     hash('sha256', Buffer.concat([attestationKey, authData]), 'buffer').copy(report, 320);
     return report;
@@ -247,12 +278,12 @@ export class MockMachine {
   async #revocationList(
     issuer: Party,
     entries: readonly Party[],
-    until: number,
+    { from, until }: { from: number; until: number },
     forged: boolean,
   ): Promise<Buffer> {
     const crl = await X509CrlGenerator.create({
       issuer: namesOf(issuer.certificate),
-      thisUpdate: new Date(this.#options.now - DAY_MS),
+      thisUpdate: new Date(from),
       nextUpdate: new Date(until),
       entries: entries.map(({ certificate }) => ({
         serialNumber: certificate.serialNumber,
@@ -365,9 +396,9 @@ function tcbInfo(dates: DocumentDates, options: MockCollateralOptions): object {
     version: 3,
     ...dates,
     fmspc: (options.fmspc ?? FMSPC).toUpperCase(),
-    pceId: PCE_ID,
+    pceId: options.pceId ?? PCE_ID,
     tcbType: 0,
-    tcbEvaluationDataNumber: 18,
+    tcbEvaluationDataNumber: options.evaluation ?? 18,
     tdxModule: { mrsigner: zeros(48), attributes: zeros(8), attributesMask: 'FF'.repeat(8) },
     tdxModuleIdentities: [
       {
@@ -388,9 +419,11 @@ function tcbInfo(dates: DocumentDates, options: MockCollateralOptions): object {
     tcbLevels: [
       {
         tcb: {
-          sgxtcbcomponents: components(CPU_SVN),
+          sgxtcbcomponents: components(options.sgxComponents ?? CPU_SVN),
           pcesvn: options.lowestPceSvn ?? PCE_SVN,
-          tdxtcbcomponents: components([5, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+          tdxtcbcomponents: components(
+            options.tdxComponents ?? [5, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+          ),
         },
         tcbDate: '2024-11-13T00:00:00Z',
         tcbStatus: options.tcbStatus ?? 'UpToDate',
@@ -404,7 +437,7 @@ function qeIdentity(dates: DocumentDates, options: MockCollateralOptions): objec
     id: 'TD_QE',
     version: 2,
     ...dates,
-    tcbEvaluationDataNumber: 18,
+    tcbEvaluationDataNumber: options.evaluation ?? 18,
     miscselect: '00000000',
     miscselectMask: 'FFFFFFFF',
     attributes: '11000000000000000000000000000000',
