@@ -176,6 +176,64 @@ describe('both attest and verify', () => {
   });
 });
 
+describe('a policy that no longer lists an image', () => {
+  test('at the client: kept connections are not used again', async () => {
+    const { server } = await twoSides();
+    const target = await startTarget();
+    const proxy = await startTestServer(target.url, {
+      certificates: server.certificates,
+      appraiser: undefined,
+    });
+    let listed = 'a';
+    const appraiser = await mockAppraiser(server.machine, () => listed);
+    const client = await startTestClient(proxy.address, {
+      trust: { by: 'attestation', appraiser },
+      own: undefined,
+    });
+    expect((await ask(client, '/before')).status).toBe(200);
+    listed = 'c';
+    expect(await ask(client, '/after')).toMatchObject({ status: 502, body: '' });
+    expect(target.seen.map(({ url }) => url)).toEqual(['/before']);
+  });
+
+  test('at the client: an answer that is under way is the last of its connection', async () => {
+    const { server } = await twoSides();
+    let listed = 'a';
+    const target = await startTarget((_, response) => {
+      listed = 'c';
+      response.end('target');
+    });
+    const proxy = await startTestServer(target.url, {
+      certificates: server.certificates,
+      appraiser: undefined,
+    });
+    const appraiser = await mockAppraiser(server.machine, () => listed);
+    const trust = { by: 'attestation', appraiser } as const;
+    const client = await startTestClient(proxy.address, { trust, own: undefined }, { maxUpstream: 1 });
+    // The second waits for the connection of the first.
+    const answers = await Promise.all([ask(client, '/first'), ask(client, '/second')]);
+    expect(answers.map(({ status }) => status).toSorted()).toEqual([200, 502]);
+    expect(target.seen).toHaveLength(1);
+  });
+
+  test('at the server: the next request on an open connection is refused, and it ends', async () => {
+    const { server, client: own } = await twoSides();
+    const target = await startTarget();
+    let listed = 'b';
+    const proxy = await startTestServer(target.url, {
+      certificates: server.certificates,
+      appraiser: await mockAppraiser(own.machine, () => listed),
+    });
+    const appraiser = await mockAppraiser(server.machine, 'a');
+    const client = await startTestClient(proxy.address, { trust: { by: 'attestation', appraiser }, own });
+    expect((await ask(client, '/before')).status).toBe(200);
+    listed = 'c';
+    expect((await ask(client, '/after')).status).toBe(403);
+    expect(proxy.refused).toEqual(['measurements: the policy lists the image no longer']);
+    expect(target.seen.map(({ url }) => url)).toEqual(['/before']);
+  });
+});
+
 describe("a regular certificate at the server (BuilderHub's way)", () => {
   test('known by its authority, the client attests: 200, no headers back', async () => {
     const { client: own } = await twoSides();

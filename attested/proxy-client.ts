@@ -13,7 +13,13 @@ import {
 } from '../identity/attestation/attested-client.ts';
 import { measurementHeaders } from '../identity/attestation/measurements.ts';
 import { OVERLOAD, type ProxyBounds, type ProxyEvents, type RunningProxy } from './bounds.ts';
-import { type ForwardOptions, forward, type ProxyRequest, type ProxyResponse } from './forward.ts';
+import {
+  type Failure,
+  type ForwardOptions,
+  forward,
+  type ProxyRequest,
+  type ProxyResponse,
+} from './forward.ts';
 import { httpOnSockets } from './http.ts';
 
 export interface ClientProxyOptions {
@@ -41,8 +47,14 @@ export async function startClientProxy(
   const { bounds, target } = options;
   const events = modules.events ?? {};
   const attestations = new WeakMap<object, Attestation>();
+  const { trust } = modules;
+  const isListed = (socket: object): boolean => {
+    const attestation = attestations.get(socket);
+    return attestation === undefined || trust.by !== 'attestation' || trust.appraiser.stillLists(attestation);
+  };
   const agent = new AttestedAgent(
     { keepAlive: true, maxSockets: bounds.maxUpstream, maxFreeSockets: 16 },
+    isListed,
     async () => {
       const started = performance.now();
       try {
@@ -75,9 +87,23 @@ export async function startClientProxy(
     const attestation = attestations.get(socket);
     return attestation === undefined ? {} : measurementHeaders(attestation.measurements);
   };
+  const turns = new Turns(bounds.maxUpstream);
   const answer = async (request: ProxyRequest, response: ProxyResponse): Promise<void> => {
     const started = performance.now();
-    const failure = await forward(request, response, forwardOptions, { agent, tellTarget: {}, tellCaller });
+    let gone = false;
+    response.once('close', () => {
+      gone = true;
+    });
+    await turns.take();
+    let failure: Failure | undefined;
+    try {
+      // Who has gone meanwhile costs no connection.
+      if (gone) return;
+      agent.endUnlisted();
+      failure = await forward(request, response, forwardOptions, { agent, tellTarget: {}, tellCaller });
+    } finally {
+      turns.giveBack();
+    }
     events.request?.(response.statusCode, performance.now() - started, failure?.reason);
   };
   const http = httpOnSockets(bounds, {
@@ -116,16 +142,56 @@ export async function startClientProxy(
   };
 }
 
+/**
+ * So many at a time, the others wait in order of arrival. Node's pool counts a connection once it is there, and these
+ * take a while: a burst would have one for each request.
+ */
+class Turns {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  take(): Promise<void> {
+    if (this.#free > 0) {
+      this.#free--;
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  giveBack(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free++;
+    else next();
+  }
+}
+
 /** Callers of the client proxy are told apart by nothing. */
 const NOTHING_KNOWN = {};
 
-/** Node's pool of kept-alive connections, with ours in it. */
+/** Node's pool of kept-alive connections, with ours in it, as long as the policy lists what is on their other side. */
 class AttestedAgent extends Agent {
+  readonly #isListed: (socket: object) => boolean;
   readonly #connect: () => Promise<Duplex>;
 
-  constructor(options: AgentOptions, connect: () => Promise<Duplex>) {
+  constructor(options: AgentOptions, isListed: (socket: object) => boolean, connect: () => Promise<Duplex>) {
     super(options);
+    this.#isListed = isListed;
     this.#connect = connect;
+    // Before the pool gives it to a request that waits, or keeps it.
+    this.prependListener('free', (socket: Duplex) => {
+      if (!isListed(socket)) socket.destroy();
+    });
+  }
+
+  /** Ends kept connections that the policy of now would not take; requests then get others. */
+  endUnlisted(): void {
+    for (const socket of Object.values(this.freeSockets).flatMap((sockets) => sockets ?? [])) {
+      if (!this.#isListed(socket)) socket.destroy();
+    }
   }
 
   override createConnection(

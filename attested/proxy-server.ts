@@ -57,6 +57,12 @@ export async function startServerProxy(
       response.end(() => endConnection(request));
       return;
     }
+    if (peer.attestation !== undefined && modules.appraiser?.stillLists(peer.attestation) === false) {
+      modules.events?.refused?.({ refused: 'measurements', reason: 'the policy lists the image no longer' });
+      response.statusCode = 403;
+      response.end(() => endConnection(request));
+      return;
+    }
     const tellTarget =
       peer.attestation === undefined ? {} : measurementHeaders(peer.attestation.measurements);
     const failure = await forward(request, response, forwardOptions, {

@@ -140,6 +140,22 @@ test('an answer that breaks off does not look whole; a target that is down is 50
   expect(await ask(before, '/')).toMatchObject({ status: 502, body: '' });
 });
 
+test('a burst of requests has no more connections to the target than allowed', async () => {
+  const target = await startTarget();
+  const side = await mockSide('a');
+  const server = await startTestServer(target.url, {
+    certificates: side.certificates,
+    appraiser: undefined,
+  });
+  const trust = { by: 'attestation', appraiser: await mockAppraiser(side.machine, 'a') } as const;
+  const client = await startTestClient(server.address, { trust, own: undefined }, { maxUpstream: 2 });
+  const before = side.asked.length;
+  const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => ask(client, `/${i}`)));
+  expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
+  // One quote for each connection, and one for the standing certificate.
+  expect(side.asked.length - before).toBe(3);
+});
+
 test('a target that says nothing is given up', async () => {
   const target = await startTarget(() => undefined);
   const side = await mockSide('a');

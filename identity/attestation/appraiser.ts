@@ -94,6 +94,12 @@ export class Appraiser {
     }
     return { measurements, measurementId, tcb: machine.tcb };
   }
+
+  /** @returns whether the policy of now lists what was proven before: a connection can be older than the policy */
+  stillLists({ measurements }: Attestation): boolean {
+    const policy = this.#modules.policy();
+    return policy === undefined || matchPolicy(policy, measurements) !== undefined;
+  }
 }
 
 /** @returns whether it is a refusal */

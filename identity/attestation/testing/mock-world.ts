@@ -33,9 +33,17 @@ export async function mockSide(letter: string, given?: MockMachine): Promise<Moc
   return Object.assign(side, { machine, certificates, quotes, asked });
 }
 
-/** Trusts the machine's root and takes the images whose registers begin with one of `letters`. */
-export async function mockAppraiser(machine: MockMachine, letters: string): Promise<Appraiser> {
-  const policy = policyOf(letters.split('').map(patternMeasurements));
+/**
+ * Trusts the machine's root and takes the images whose registers begin with one of `letters`.
+ *
+ * @param letters of now, where they change
+ */
+export async function mockAppraiser(
+  machine: MockMachine,
+  letters: string | (() => string),
+): Promise<Appraiser> {
+  const policy = () =>
+    policyOf((typeof letters === 'string' ? letters : letters()).split('').map(patternMeasurements));
   const roots = new Set([machine.rootFingerprint]);
   const collateral = checkCollateral(await machine.collateral(), Date.now(), roots);
   if ('document' in collateral) throw new Error(`${collateral.document}: ${collateral.reason}`);
@@ -43,7 +51,7 @@ export async function mockAppraiser(machine: MockMachine, letters: string): Prom
     { roots, acceptedTcb: new Set(['UpToDate']) },
     {
       collateral: { get: async () => collateral },
-      policy: () => policy,
+      policy,
       now: Date.now,
     },
   );
