@@ -7,6 +7,7 @@ import { answerProblem } from './devnet/once.ts';
 import { createOrderSource } from './devnet/orders.ts';
 import { createSigner } from './identity/signature.ts';
 import { connectSystem, createHttp2Wallet } from './testing/clients.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 import {
   bodiesOf,
   canonicalOf,
@@ -16,7 +17,6 @@ import {
   randomKey,
   startTestNode,
   startTestPeer,
-  temporaryDirectory,
 } from './testing/harness.ts';
 import { startHubFront } from './testing/hub-front.ts';
 

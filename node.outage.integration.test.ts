@@ -11,6 +11,7 @@ import { answerProblem } from './devnet/once.ts';
 import { createOrderSource, type GeneratedOrder } from './devnet/orders.ts';
 import { createSigner } from './identity/signature.ts';
 import { connectSystem, createHttp2Wallet } from './testing/clients.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 import {
   bodiesOf,
   canonicalOf,
@@ -21,7 +22,6 @@ import {
   startSink,
   startTestNode,
   startTestPeer,
-  temporaryDirectory,
 } from './testing/harness.ts';
 import { isList, startHubFront } from './testing/hub-front.ts';
 

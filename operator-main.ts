@@ -123,7 +123,7 @@ async function serve(options: Options): Promise<void> {
   const metrics = operatorMetrics(registry, {
     events: () => api?.state().events ?? 0,
     connections: () => api?.state().connections ?? 0,
-    certificateEnds: () => api?.certificateEnds ?? null,
+    certificateEnds: () => api?.state().certificateEnds ?? null,
   });
   api = await startOperatorApi(
     {

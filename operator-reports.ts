@@ -53,6 +53,13 @@ export function operatorReports(log: Logger, metrics: OperatorMetrics): Operator
     },
     certificateMade: (path) =>
       log.info({ event: 'made', what: 'certificate', path }, 'made a new certificate'),
+    certificateChanged: (notAfter) =>
+      log.info({ event: 'certificate', notAfter: notAfter.toISOString() }, 'another certificate is shown'),
+    certificateFailed: (error) =>
+      log.error(
+        { event: 'certificate', reason: error.message },
+        'certificate and key cannot be used; what was shown is still shown',
+      ),
     connectionEvicted: () => metrics.connectionEvicted(),
     fault: (error) => log.error({ event: 'fault', reason: error.stack }, 'a defect of the operator API'),
   };

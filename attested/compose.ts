@@ -22,6 +22,7 @@ import {
   tsmQuotes,
 } from '../identity/attestation/quote-source.ts';
 import type { TcbStatus } from '../identity/attestation/tcb-documents.ts';
+import { CredentialFiles } from '../identity/credential-files.ts';
 import type { RunningProxy } from './bounds.ts';
 import { type AttestedMetrics, attestedMetrics } from './metrics.ts';
 import { startClientProxy } from './proxy-client.ts';
@@ -127,11 +128,7 @@ async function compose(
     },
   };
   if (role === 'server') {
-    const regular: TlsCredentials | undefined =
-      given === undefined
-        ? undefined
-        : { cert: await readFile(given.certFile, 'utf8'), key: await readFile(given.keyFile, 'utf8') };
-    const shown = regular === undefined ? certificates : () => regular;
+    const shown = given === undefined ? certificates : await openCertificate(given, log, closers);
     if (shown === undefined) throw new Error('the server has no certificate');
     proxy = await startServerProxy(common, {
       certificates: shown,
@@ -188,6 +185,8 @@ async function openTrust(
   const policy = await PolicyFile.open(settings.policyFile ?? '', {
     loaded: ({ entries, unsupported }) => {
       log.info({ event: 'policy', entries: entries.length }, 'the policy is in force');
+      for (const { id, registers } of entries)
+        if (registers.size === 0) log.warn({ event: 'policy', id }, 'an entry takes every image');
       for (const { id, reason } of unsupported)
         log.warn({ event: 'policy', id, reason }, 'an entry matches nothing');
     },
@@ -229,7 +228,7 @@ async function openRoots(
   closers: Closer[],
 ): Promise<{ roots: ReadonlySet<string>; acceptedTcb: ReadonlySet<TcbStatus> }> {
   if (mockRootFile === undefined) return { roots: new Set([INTEL_SGX_ROOT]), acceptedTcb };
-  const fingerprint = keyFingerprint(new X509Certificate(await readFile(mockRootFile)));
+  const fingerprint = keyFingerprint(await readCertificate('dev-mock-root', mockRootFile));
   const shout = (): void => {
     log.error(
       { event: 'mock root', fingerprint },
@@ -241,6 +240,16 @@ async function openRoots(
   const timer = setInterval(shout, MOCK_REMINDER_MS).unref();
   closers.push(() => clearInterval(timer));
   return { roots: new Set([fingerprint]), acceptedTcb };
+}
+
+/** @throws Error naming the setting */
+async function readCertificate(flag: string, path: string): Promise<X509Certificate> {
+  try {
+    return new X509Certificate(await readFile(path));
+  } catch (error) {
+    const reason = error instanceof Error && 'syscall' in error ? error.message : 'it is no certificate';
+    throw new Error(`--${flag} ${path}: ${reason}`, { cause: error });
+  }
 }
 
 async function openQuotes(
@@ -270,14 +279,43 @@ async function openQuotes(
   };
 }
 
+/** The regular certificate, read again when it has been replaced. */
+async function openCertificate(
+  { certFile, keyFile }: NonNullable<ProxySettings['certificate']>,
+  log: Logger,
+  closers: Closer[],
+): Promise<() => TlsCredentials> {
+  const files = await CredentialFiles.open(
+    { certPath: certFile, keyPath: keyFile },
+    {
+      events: {
+        changed: ({ notAfter }) =>
+          log.info(
+            { event: 'certificate', notAfter: notAfter.toISOString() },
+            'another certificate is shown',
+          ),
+        failed: ({ message }) =>
+          log.error(
+            { event: 'certificate', reason: message },
+            'certificate and key cannot be used; what was shown is still shown',
+          ),
+      },
+    },
+  );
+  closers.push(() => files.close());
+  return () => ({ cert: files.current.certificatePem, key: files.current.privateKeyPem });
+}
+
 async function serverTrust(
   { caFile, anyServer }: ProxySettings,
   appraiser: Appraiser | undefined,
 ): Promise<ServerTrust> {
   if (appraiser !== undefined) return { by: 'attestation', appraiser };
   if (anyServer) return { by: 'nothing' };
-  const ca = caFile === undefined ? undefined : await readFile(caFile, 'utf8');
-  return { by: 'authorities', ca };
+  if (caFile === undefined) return { by: 'authorities', ca: undefined };
+  // One that cannot be read would refuse every server later, with words of OpenSSL's.
+  await readCertificate('tls-ca-certificate', caFile);
+  return { by: 'authorities', ca: await readFile(caFile, 'utf8') };
 }
 
 /** Anything but /readyz and /metrics is 200, which probes of the deployed proxies rely on. */

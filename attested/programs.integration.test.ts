@@ -17,7 +17,8 @@ import { checkCollateral } from '../identity/attestation/collateral.ts';
 import { patternMeasurements } from '../identity/attestation/mock/machine.ts';
 import { mockSide, policyText } from '../identity/attestation/testing/mock-world.ts';
 import { startHub } from '../identity/hub/hub.ts';
-import { eventually, startTestNodeAt, temporaryDirectory, testCredentials } from '../testing/harness.ts';
+import { temporaryDirectory } from '../testing/directory.ts';
+import { eventually, startTestNodeAt, testCredentials } from '../testing/harness.ts';
 import { ask, startTestClient } from './testing/pair.ts';
 
 const ROOT = join(import.meta.dirname, '..');

@@ -212,7 +212,7 @@ describe('a policy that no longer lists an image', () => {
     const client = await startTestClient(proxy.address, { trust, own: undefined }, { maxUpstream: 1 });
     // The second waits for the connection of the first.
     const answers = await Promise.all([ask(client, '/first'), ask(client, '/second')]);
-    expect(answers.map(({ status }) => status).toSorted()).toEqual([200, 502]);
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 502]));
     expect(target.seen).toHaveLength(1);
   });
 

@@ -97,7 +97,7 @@ export const SETTINGS: readonly Setting[] = [
     '',
     'a regular certificate instead of an attested one (with type none)',
   ),
-  setting('tls-private-key-path', ['server'], 'FILE', '', 'its key'),
+  setting('tls-private-key-path', ['server'], 'FILE', '', 'its key; both are read again when they change'),
   setting(
     'verify-tls',
     ['client'],

@@ -8,7 +8,15 @@
  */
 // The certificate library's container asks for it at load time.
 import 'reflect-metadata';
-import { createPrivateKey, hash, KeyObject, randomBytes, webcrypto, X509Certificate } from 'node:crypto';
+import {
+  createPrivateKey,
+  createPublicKey,
+  hash,
+  KeyObject,
+  randomBytes,
+  webcrypto,
+  X509Certificate,
+} from 'node:crypto';
 import {
   BasicConstraintsExtension,
   ExtendedKeyUsage,
@@ -40,9 +48,19 @@ export interface CertificateOptions {
   readonly validityDays: number;
   /** Unix milliseconds. */
   readonly now: number;
+  /** Who made it, as the subject's organization: the mark that `isMadeBy` looks for. */
+  readonly organization?: string | undefined;
+  /** P-256, PKCS #8 in PEM: the key to certify; a new one unless set. */
+  readonly privateKeyPem?: string | undefined;
 }
 
 const DAY_MS = 86_400_000;
+/**
+ * Renewal is due in the last third of a certificate's life, but not before its last 30 days. A year's certificate
+ * leaves a month for an outage to be noticed and repaired, and one of a few days is not renewed all the time.
+ */
+const RENEWAL_SHARE = 1 / 3;
+const RENEWAL_MS = 30 * DAY_MS;
 /** Clocks of peers that are behind still take a fresh certificate. */
 const BACKDATED_MS = 3_600_000;
 /** Upper bound of a common name, RFC 5280 appendix A.1. */
@@ -52,16 +70,20 @@ const MAX_COMMON_NAME = 64;
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
 /**
- * Makes a new P-256 key and a certificate for it.
+ * Makes a certificate, and a new P-256 key for it unless one is given.
  *
- * @throws Error when a name is neither a DNS name nor an IP address, or none is given
+ * @throws Error when a name is neither a DNS name nor an IP address, or none is given, or the key is of another kind
  */
 export async function createCredentials(options: CertificateOptions): Promise<Credentials> {
   const hosts = parseNames(options.names);
-  const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
+  const keys =
+    options.privateKeyPem === undefined
+      ? await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
+      : keysOf(options.privateKeyPem);
+  const { organization } = options;
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
-    name: [{ CN: [commonName(hosts)] }],
+    name: [{ CN: [commonName(hosts)] }, ...(organization === undefined ? [] : [{ O: [organization] }])],
     notBefore: new Date(options.now - BACKDATED_MS),
     notAfter: new Date(options.now + options.validityDays * DAY_MS),
     keys,
@@ -78,6 +100,30 @@ export async function createCredentials(options: CertificateOptions): Promise<Cr
     new X509Certificate(Buffer.from(certificate.rawData)).toString(),
     KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' }),
   );
+}
+
+function keysOf(privateKeyPem: string): webcrypto.CryptoKeyPair {
+  const key = attempt('the private key cannot be read', () => createPrivateKey(privateKeyPem));
+  return {
+    privateKey: key.toCryptoKey(ALGORITHM, true, ['sign']),
+    publicKey: createPublicKey(key).toCryptoKey(ALGORITHM, true, ['verify']),
+  };
+}
+
+/** @returns whether `createCredentials` made it with this organization: self-signed, so nobody else's word is in it */
+export function isMadeBy(certificatePem: string, organization: string): boolean {
+  const certificate = new X509Certificate(certificatePem);
+  return (
+    certificate.subject.split('\n').includes(`O=${organization}`) &&
+    certificate.issuer === certificate.subject &&
+    certificate.verify(certificate.publicKey)
+  );
+}
+
+/** @returns when a certificate should be replaced, Unix milliseconds */
+export function renewalTime({ notBefore, notAfter }: Pick<Credentials, 'notBefore' | 'notAfter'>): number {
+  const lifetimeMs = notAfter.getTime() - notBefore.getTime();
+  return notAfter.getTime() - Math.min(RENEWAL_MS, lifetimeMs * RENEWAL_SHARE);
 }
 
 /**

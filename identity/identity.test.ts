@@ -1,9 +1,9 @@
 import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import type { Credentials } from './certificate.ts';
 import { type Identity, type IdentityEvents, type IdentityOptions, openIdentity } from './identity.ts';
-import { temporaryDirectory } from './testing/directory.ts';
 import { ManualTimer } from './testing/manual-timer.ts';
 
 const DAY_MS = 86_400_000;

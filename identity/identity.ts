@@ -7,7 +7,7 @@
  * certificate at their next look at the hub's list, so for up to half a minute one side of a *new* connection may
  * be ahead of the other; connections that stand are not touched.
  */
-import { type Credentials, createCredentials, namesExactly, parseNames } from './certificate.ts';
+import { type Credentials, createCredentials, namesExactly, parseNames, renewalTime } from './certificate.ts';
 import {
   createOrderflowKey,
   loadCredentials,
@@ -56,13 +56,6 @@ export interface IdentityModules {
 export type RegisterCredentials = (credentials: Credentials) => Promise<void>;
 
 const DEFAULT_VALIDITY_DAYS = 365;
-const DAY_MS = 86_400_000;
-/**
- * Renewal is due in the last third of a certificate's life, but not before its last 30 days. A year's certificate
- * leaves a month for a hub outage to be noticed and repaired, and one of a few days is not renewed all the time.
- */
-const RENEWAL_SHARE = 1 / 3;
-const RENEWAL_MS = 30 * DAY_MS;
 /** Looking every hour instead of sleeping for months: timers end at 24 days and clocks are set. */
 const CHECK_MS = 3_600_000;
 
@@ -215,12 +208,6 @@ function createFor(options: IdentityOptions, timer: Timer): Promise<Credentials>
     validityDays: options.validityDays ?? DEFAULT_VALIDITY_DAYS,
     now: timer.now(),
   });
-}
-
-/** @returns unix milliseconds from which on a certificate should be renewed */
-function renewalTime({ notBefore, notAfter }: Credentials): number {
-  const life = notAfter.getTime() - notBefore.getTime();
-  return notAfter.getTime() - Math.min(life * RENEWAL_SHARE, RENEWAL_MS);
 }
 
 function asError(error: unknown): Error {

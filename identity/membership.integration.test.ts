@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Server, type TLSSocket } from 'node:tls';
 import { firstValueFrom } from 'rxjs';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import { certificateFingerprint } from './certificate.ts';
 import { type DevelopmentHub, startHub } from './hub/hub.ts';
 import { HubClient } from './hub-client.ts';
@@ -10,7 +11,6 @@ import { type Identity, type IdentityOptions, openIdentity } from './identity.ts
 import { joinNetwork, type Membership } from './membership.ts';
 import type { SendablePeer } from './peer.ts';
 import { PeerRegistry } from './registry.ts';
-import { temporaryDirectory } from './testing/directory.ts';
 
 interface Member {
   readonly identity: Identity;

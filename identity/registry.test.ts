@@ -2,10 +2,10 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import type { OwnEntry } from './hub-list.ts';
 import type { PeerChanges } from './peer-table.ts';
 import { PeerRegistry, type PeerRegistryEvents, type PeerRegistryOptions } from './registry.ts';
-import { temporaryDirectory } from './testing/directory.ts';
 import { address, CERTIFICATES, entry } from './testing/entries.ts';
 import { ManualTimer } from './testing/manual-timer.ts';
 

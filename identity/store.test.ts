@@ -1,8 +1,8 @@
 import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import { prepareDirectory, readSecret, readText, writeAtomically } from './store.ts';
-import { temporaryDirectory } from './testing/directory.ts';
 
 async function modeOf(path: string): Promise<number> {
   return (await stat(path)).mode & 0o777;

@@ -1,9 +1,9 @@
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import { type AccessOptions, openAccess } from './access.ts';
 import { deployedHash, hashPassword } from './password.ts';
-import { temporaryDirectory } from './testing/api.ts';
 
 const HERE = '10.0.0.1';
 const THERE = '10.0.0.2';

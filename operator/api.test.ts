@@ -5,10 +5,14 @@ import { open, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promi
 import http2 from 'node:http2';
 import net from 'node:net';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { createCredentials } from '../identity/certificate.ts';
+import { ManualTimer } from '../identity/testing/manual-timer.ts';
+import { temporaryDirectory } from '../testing/directory.ts';
 import { hashPassword } from './password.ts';
-import { startTestApi, temporaryDirectory } from './testing/api.ts';
+import { startTestApi } from './testing/api.ts';
 
 const PASSWORD = 'correct horse battery';
 const auth = `admin:${PASSWORD}`;
@@ -398,4 +402,37 @@ describe('what stops the start, as recorded', () => {
     const writer = open(join(directory, 'pipe'), constants.O_WRONLY | constants.O_NONBLOCK);
     await expect(writer).rejects.toThrow('ENXIO');
   });
+});
+
+test('a certificate that is replaced or renewed is shown without a restart', async () => {
+  const timer = new ManualTimer(Date.now());
+  const api = await startTestApi({ general: WITH_HASH, timer });
+  const shown = async (): Promise<string | undefined> => {
+    const socket = connect({ ...api.handle.address, rejectUnauthorized: false });
+    onTestFinished(() => void socket.destroy());
+    await once(socket, 'secureConnect');
+    return socket.getPeerX509Certificate()?.fingerprint256.replaceAll(':', '').toLowerCase();
+  };
+  const first = await shown();
+  const { certificateEnds } = api.handle.state();
+  timer.advance(336 * 86_400_000);
+  await api.seen('certificate changed');
+  const renewed = await shown();
+  expect(renewed).not.toBe(first);
+  expect(api.handle.state().certificateEnds).toBeGreaterThan(certificateEnds!);
+
+  const given = await createCredentials({ names: ['127.0.0.1'], validityDays: 90, now: timer.now() });
+  await writeFile(join(api.directory, 'cert.pem'), given.certificatePem);
+  await writeFile(join(api.directory, 'key.pem'), given.privateKeyPem);
+  // The look that was under way may have met one of the two alone.
+  await expect
+    .poll(
+      () => {
+        timer.advance(30_000);
+        return api.reported.filter((text) => text === 'certificate changed').length;
+      },
+      { timeout: 15_000 },
+    )
+    .toBe(2);
+  expect(await shown()).toBe(given.fingerprint);
 });

@@ -44,7 +44,7 @@ export const SETTINGS = {
   tls_enabled: flag(true, 'HTTPS; off only behind something that ends TLS on this machine'),
   tls_cert_path: text('', 'certificate, PEM; needed with TLS'),
   tls_key_path: text('', 'its private key, PEM, readable by nobody else; needed with TLS'),
-  tls_create_if_missing: flag(true, 'make both when neither is there'),
+  tls_create_if_missing: flag(true, 'make both when neither is there, and renew a certificate that was made'),
   tls_cert_hosts: hosts(['localhost', '127.0.0.1'], 'names and IP addresses of a made certificate'),
 
   basic_auth_secret_path: text('', 'file of the password hash, written by set-basic-auth; empty = none'),

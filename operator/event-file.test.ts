@@ -1,9 +1,9 @@
 import { appendFile, chmod, mkdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import { type EventFile, openEventFile } from './event-file.ts';
 import { EventLog } from './event-log.ts';
-import { temporaryDirectory } from './testing/api.ts';
 
 const now = () => Date.now() * 1000;
 

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { open, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import { type EventPipeOptions, startEventPipe } from './event-pipe.ts';
-import { temporaryDirectory } from './testing/api.ts';
 
 interface TestPipe {
   readonly path: string;

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import { hashPassword, parseStoredHash, verifyPassword } from './password.ts';
-import { temporaryDirectory, testConfig } from './testing/api.ts';
+import { testConfig } from './testing/api.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'operator-main.ts');
 const PASSWORD = 'correct horse battery';

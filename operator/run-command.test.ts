@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../testing/directory.ts';
 import { runCommand } from './run-command.ts';
-import { temporaryDirectory } from './testing/api.ts';
 
 const never = new AbortController().signal;
 

@@ -3,9 +3,11 @@
  * of them.
  */
 import { readFile } from 'node:fs/promises';
+import type { Credentials } from '../identity/certificate.ts';
+import type { Timer } from '../identity/timer.ts';
 import { BodyReader } from '../ingress/body-reader.ts';
 import { getRequestListener } from '../ingress/hono-node.ts';
-import { listenHttp, type UncleanAnswers } from '../ingress/http-server.ts';
+import { listenHttp, type TlsIdentity, type UncleanAnswers } from '../ingress/http-server.ts';
 import type { ListenAddress } from '../ingress/listeners.ts';
 import { createClock } from '../pipeline/clock.ts';
 import { MAX_PASSWORD_BYTES, openAccess } from './access.ts';
@@ -28,6 +30,8 @@ export interface OperatorOptions {
   readonly shell: string;
   /** This process's. */
   readonly env: NodeJS.ProcessEnv;
+  /** Of the certificate; the machine's time unless set. */
+  readonly timer?: Timer | undefined;
 }
 
 /** What the service reports. Names are configured ones; nothing here is a password, a hash or a file's content. */
@@ -38,15 +42,17 @@ export interface OperatorReports extends AppReports {
   action(name: string, failure: string | null, seconds: number, stdout: string): void;
   /** A certificate was made because there was none. */
   certificateMade(path: string): void;
+  /** Another certificate is shown from now on. */
+  certificateChanged(notAfter: Date): void;
+  /** The files of certificate and key cannot be used, or not be renewed; what was shown is still shown. */
+  certificateFailed(error: Error): void;
   connectionEvicted(): void;
 }
 
 export interface OperatorApi {
   readonly address: ListenAddress;
-  /** Unix ms at which the certificate ends; null without TLS. */
-  readonly certificateEnds: number | null;
-  /** For gauges. */
-  state(): { events: number; connections: number };
+  /** For gauges; `certificateEnds` in Unix ms, null without TLS. */
+  state(): { events: number; connections: number; certificateEnds: number | null };
   /** Takes no new requests, waits for what runs, writes what is to be kept. */
   close(): Promise<void>;
 }
@@ -79,7 +85,7 @@ export async function startOperatorApi(
 }
 
 async function compose(
-  { config, compat, shell, env }: OperatorOptions,
+  { config, compat, shell, env, timer }: OperatorOptions,
   reports: OperatorReports,
   closers: (() => Promise<unknown>)[],
   close: () => Promise<void>,
@@ -99,13 +105,23 @@ async function compose(
     { now },
   );
   const tls = general.tls_enabled
-    ? await openTlsFiles({
-        certPath: general.tls_cert_path,
-        keyPath: general.tls_key_path,
-        createIfMissing: general.tls_create_if_missing,
-        hosts: general.tls_cert_hosts,
-      })
+    ? await openTlsFiles(
+        {
+          certPath: general.tls_cert_path,
+          keyPath: general.tls_key_path,
+          createIfMissing: general.tls_create_if_missing,
+          hosts: general.tls_cert_hosts,
+        },
+        {
+          timer,
+          events: {
+            changed: ({ notAfter }) => reports.certificateChanged(notAfter),
+            failed: (error) => reports.certificateFailed(error),
+          },
+        },
+      )
     : null;
+  if (tls !== null) closers.push(() => tls.files.close());
   if (tls?.made === true) reports.certificateMade(general.tls_cert_path);
 
   const file =
@@ -169,10 +185,7 @@ async function compose(
     {
       listen: general.listen_addr,
       listeners: 1,
-      tls:
-        tls === null
-          ? null
-          : { certificate: tls.credentials.certificatePem, key: tls.credentials.privateKeyPem },
+      tls: tls === null ? null : tlsOf(tls.files.current),
       requestClientCertificate: false,
       headTimeoutMs: Math.min(HEAD_TIMEOUT_MS, readTimeoutMs),
       requestTimeoutMs: general.http_read_timeout_ms,
@@ -192,6 +205,7 @@ async function compose(
       unclean: UNCLEAN,
     },
   );
+  tls?.files.onChange((credentials) => server.setTls(tlsOf(credentials)));
   closers.push(async () => {
     server.stopAccepting();
     // Who waits for an action gets its answer.
@@ -200,10 +214,17 @@ async function compose(
   });
   return {
     address: server.address,
-    certificateEnds: tls?.credentials.notAfter.getTime() ?? null,
-    state: () => ({ events: log.length, connections: server.connections.size }),
+    state: () => ({
+      events: log.length,
+      connections: server.connections.size,
+      certificateEnds: tls?.files.current.notAfter.getTime() ?? null,
+    }),
     close,
   };
+}
+
+function tlsOf({ certificatePem, privateKeyPem }: Credentials): TlsIdentity {
+  return { certificate: certificatePem, key: privateKeyPem };
 }
 
 /** As the deployed program answers. */

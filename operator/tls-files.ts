@@ -1,12 +1,22 @@
 /**
- * The API's certificate and key: read from their files, or made when neither is there.
+ * The API's certificate and key: read from their files, or made when neither is there. They are read again when they
+ * change, and a certificate that was made here is renewed, for the same key, ahead of its end or for other hosts.
  *
  * A made certificate is written beside its place and moved there once the key is in its own. A crash in between leaves
  * a key and the certificate that waits for it; the next start moves it.
  */
 import { rename, rm } from 'node:fs/promises';
-import { type Credentials, createCredentials, readCredentials } from '../identity/certificate.ts';
+import {
+  type Credentials,
+  createCredentials,
+  isMadeBy,
+  namesExactly,
+  readCredentials,
+  renewalTime,
+} from '../identity/certificate.ts';
+import { CredentialFiles, type CredentialFilesEvents } from '../identity/credential-files.ts';
 import { readSecret, readText, writeAtomically } from '../identity/store.ts';
+import { systemTimer, type Timer } from '../identity/timer.ts';
 
 export interface TlsFilesOptions {
   readonly certPath: string;
@@ -16,16 +26,53 @@ export interface TlsFilesOptions {
   readonly hosts: readonly string[];
 }
 
+export interface TlsFilesModules {
+  readonly timer?: Timer | undefined;
+  readonly events?: CredentialFilesEvents | undefined;
+}
+
 const VALIDITY_DAYS = 365;
+/** The subject's organization of a made certificate: those of others are not replaced. */
+const MADE_HERE = 'orderflow operator API';
 /** Beside the certificate's place until the key is in its own. */
 const PREPARED = '.prepared';
 
 /**
- * @returns the credentials, and whether they were made
+ * @returns the credentials, kept current until they are closed, and whether they were made
  * @throws Error naming the file: one is missing, damaged, readable by others, or they do not belong together
  */
 export async function openTlsFiles(
   options: TlsFilesOptions,
+  { timer = systemTimer, events }: TlsFilesModules = {},
+): Promise<{ files: CredentialFiles; made: boolean }> {
+  const { made } = await readOrMake(options, timer);
+  const upkeep = (held: Credentials) => renewIfDue(options, held, timer.now());
+  return { files: await CredentialFiles.open(options, { timer, events, upkeep }), made };
+}
+
+/** @returns whether there is another certificate now */
+async function renewIfDue(
+  { certPath, createIfMissing, hosts }: TlsFilesOptions,
+  held: Credentials,
+  now: number,
+): Promise<boolean> {
+  if (!createIfMissing || !isMadeBy(held.certificatePem, MADE_HERE)) return false;
+  if (now < renewalTime(held) && namesExactly(held.certificatePem, hosts)) return false;
+  const { privateKeyPem } = held;
+  const { certificatePem } = await make(hosts, now, privateKeyPem);
+  await writeAtomically(certPath, certificatePem);
+  return true;
+}
+
+/** @param privateKeyPem a new one unless set; who has pinned the key knows the certificate after it, too */
+function make(hosts: readonly string[], now: number, privateKeyPem?: string): Promise<Credentials> {
+  const organization = MADE_HERE;
+  return createCredentials({ names: hosts, validityDays: VALIDITY_DAYS, now, organization, privateKeyPem });
+}
+
+async function readOrMake(
+  options: TlsFilesOptions,
+  timer: Timer,
 ): Promise<{ credentials: Credentials; made: boolean }> {
   const { certPath, keyPath } = options;
   const key = await readSecret(keyPath);
@@ -40,11 +87,7 @@ export async function openTlsFiles(
   if (!options.createIfMissing) {
     throw new Error(`neither ${certPath} nor ${keyPath} is there (tls_create_if_missing makes them)`);
   }
-  const credentials = await createCredentials({
-    names: options.hosts,
-    validityDays: VALIDITY_DAYS,
-    now: Date.now(),
-  });
+  const credentials = await make(options.hosts, timer.now());
   await writeAtomically(certPath + PREPARED, credentials.certificatePem);
   await writeAtomically(keyPath, credentials.privateKeyPem);
   await rename(certPath + PREPARED, certPath);

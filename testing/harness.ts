@@ -7,8 +7,7 @@
  * may stand in its log (at debug level) or on its metrics page.
  */
 import { hash, randomBytes } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, vi } from 'vitest';
@@ -25,6 +24,7 @@ import { type RunningNode, startNode } from '../node.ts';
 import { METHODS } from '../pipeline/order.ts';
 import { readSettings } from '../settings.ts';
 import { get, requestsSent } from './clients.ts';
+import { temporaryDirectory } from './directory.ts';
 import type { HubFront } from './hub-front.ts';
 
 export interface TestNodeOptions {
@@ -258,13 +258,6 @@ export async function freePort(): Promise<number> {
   const [port] = await freePorts(1);
   if (port === undefined) throw new Error('no free port');
   return port;
-}
-
-/** Removed when the test ends. */
-export async function temporaryDirectory(): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), 'orderflow-node-'));
-  onTestFinished(() => rm(path, { recursive: true, force: true }));
-  return path;
 }
 
 /** What of an order must not leave the way of the orders: transactions, hashes, the signature; in lower case. */

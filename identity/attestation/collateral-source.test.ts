@@ -1,9 +1,9 @@
 /** Where collateral comes from and when, with a clock that is moved by hand. */
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
-import type { Timer } from '../timer.ts';
+import { temporaryDirectory } from '../../testing/directory.ts';
+import { ManualTimer } from '../testing/manual-timer.ts';
 import type { RawCollateral } from './collateral.ts';
 import { CollateralSource } from './collateral-source.ts';
 import { MockMachine } from './mock/machine.ts';
@@ -20,31 +20,14 @@ beforeAll(async () => {
   good = await machine.collateral();
 });
 
-/** Time that stands still until it is moved. */
-function handTimer(): Timer & { move(ms: number): Promise<void> } {
-  let now = START;
-  const waiting = new Set<{ at: number; action: () => void }>();
-  return {
-    now: () => now,
-    after(delayMs, action) {
-      const entry = { at: now + delayMs, action };
-      waiting.add(entry);
-      return () => waiting.delete(entry);
-    },
-    async move(ms) {
-      now += ms;
-      for (const entry of waiting) {
-        if (entry.at > now) continue;
-        waiting.delete(entry);
-        entry.action();
-      }
-      await new Promise(setImmediate);
-    },
-  };
+/** Moves time, and lets what that sets off happen. */
+async function move(timer: ManualTimer, ms: number): Promise<void> {
+  timer.advance(ms);
+  await new Promise(setImmediate);
 }
 
 function source(fetch: CollateralFetch | undefined, directory?: string) {
-  const timer = handTimer();
+  const timer = new ManualTimer(START);
   const failures: string[] = [];
   const collateral = new CollateralSource(
     { directory, roots: new Set([machine.rootFingerprint]), waitMs: 1_000, maxKinds: 2 },
@@ -52,12 +35,6 @@ function source(fetch: CollateralFetch | undefined, directory?: string) {
   );
   onTestFinished(() => collateral.close());
   return { collateral, timer, failures };
-}
-
-async function temporary(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'orderflow-collateral-'));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
-  return directory;
 }
 
 test('fetched once for many who ask, and again ahead of its end', async () => {
@@ -71,9 +48,9 @@ test('fetched once for many who ask, and again ahead of its end', async () => {
   expect(fetches).toBe(1);
   expect(collateral.validUntil()).toBe(START + 29 * DAY_MS);
   // Daily: a revocation does not wait for the documents' end.
-  await timer.move(DAY_MS - 1);
+  await move(timer, DAY_MS - 1);
   expect(fetches).toBe(1);
-  await timer.move(1);
+  await move(timer, 1);
   expect(fetches).toBe(2);
 });
 
@@ -82,22 +59,22 @@ test('what is older than what is held is not taken, as long as that is valid', a
   const answers = [newer, good];
   const { collateral, timer, failures } = source(async () => answers.shift() ?? good);
   await collateral.get(FMSPC, 'platform');
-  await timer.move(DAY_MS);
+  await move(timer, DAY_MS);
   expect(failures).toEqual(['what the service gives is older than what was there']);
   expect(await collateral.get(FMSPC, 'platform')).toMatchObject({ tcbInfo: { evaluation: 19 } });
   const lists = await machine.collateral({ evaluation: 19, crlFrom: START - 2 * DAY_MS });
   answers.push(lists);
-  await timer.move(5_000);
+  await move(timer, 5_000);
   expect(failures).toHaveLength(2);
   answers.push(await machine.collateral({ evaluation: 20 }));
-  await timer.move(10_000);
+  await move(timer, 10_000);
   expect(await collateral.get(FMSPC, 'platform')).toMatchObject({ tcbInfo: { evaluation: 20 } });
 });
 
 test('over HTTP in the form of a PCCS; kept over restarts; a damaged file is as good as none', async () => {
   const service = await startMockService(machine, 0, async () => good);
   onTestFinished(() => service.close());
-  const directory = await temporary();
+  const directory = await temporaryDirectory();
   const first = source(provisioningService({ url: service.url }), directory);
   expect(await first.collateral.get(FMSPC, 'platform')).toMatchObject({ tcbInfo: { fmspc: FMSPC } });
   expect(service.asked.toSorted()).toEqual([
@@ -129,7 +106,7 @@ test('a handshake waits no longer than its bound', async () => {
   for (let i = 0; i < 2; i++) {
     const asked = collateral.get(FMSPC, 'platform');
     await new Promise(setImmediate);
-    await timer.move(1_000);
+    await move(timer, 1_000);
     expect(await asked).toBe('there is no collateral of this kind of machine');
   }
 });
@@ -146,17 +123,17 @@ test('a service that fails is not asked at every handshake; what is valid stays 
   expect(await collateral.get(FMSPC, 'platform')).toBe('unreachable');
   expect(fetches).toBe(1);
   broken = false;
-  await timer.move(5_000);
+  await move(timer, 5_000);
   expect(await collateral.get(FMSPC, 'platform')).toMatchObject({ tcbInfo: { fmspc: FMSPC } });
   broken = true;
-  await timer.move(DAY_MS);
+  await move(timer, DAY_MS);
   expect(fetches).toBe(3);
   expect(await collateral.get(FMSPC, 'platform')).toMatchObject({ tcbInfo: { fmspc: FMSPC } });
   // Tried again with growing pauses, until it has expired.
-  await timer.move(5_000);
-  await timer.move(10_000);
+  await move(timer, 5_000);
+  await move(timer, 10_000);
   expect(fetches).toBe(5);
-  await timer.move(29 * DAY_MS);
+  await move(timer, 29 * DAY_MS);
   expect(await collateral.get(FMSPC, 'platform')).toBe('unreachable');
   expect(new Set(failures)).toEqual(new Set(['unreachable']));
 });

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { temporaryDirectory } from '../../testing/directory.ts';
 import { patternMeasurements } from './mock/machine.ts';
 import { explainMismatch, matchPolicy, type Policy, parsePolicy } from './policy.ts';
 import { PolicyFile } from './policy-file.ts';
@@ -82,8 +82,7 @@ test.each([
 });
 
 test('a file is read again when it changes; a bad one changes nothing', async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'orderflow-policy-'));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  const directory = await temporaryDirectory();
   const path = join(directory, 'policy.json');
   await writeFile(path, policyText([A]));
   const refused: string[] = [];

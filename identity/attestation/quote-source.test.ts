@@ -1,9 +1,9 @@
 /** Quotes from a directory that behaves like configfs-tsm: FIFOs, so that reading waits for the machine. */
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
+import { temporaryDirectory } from '../../testing/directory.ts';
 import { MockMachine } from './mock/machine.ts';
 import { startMockService } from './mock/provisioning.ts';
 import { parseQuote } from './quote.ts';
@@ -22,8 +22,7 @@ interface FakeKernel {
 
 /** Makes entries as the kernel does, and serves one quote in each. */
 async function fakeTsm({ provider = 'tdx_guest\n', generation = '1\n', answer }: FakeKernel = {}) {
-  const directory = await mkdtemp(join(tmpdir(), 'orderflow-tsm-'));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  const directory = await temporaryDirectory();
   const entries: string[] = [];
   const work: Promise<void>[] = [];
   const quotes = tsmQuotes(directory, {

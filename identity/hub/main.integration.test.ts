@@ -3,7 +3,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { temporaryDirectory } from '../testing/directory.ts';
+import { temporaryDirectory } from '../../testing/directory.ts';
 
 function run(...args: string[]): ChildProcessWithoutNullStreams {
   const child = spawn(process.execPath, [join(import.meta.dirname, 'main.ts'), ...args]);

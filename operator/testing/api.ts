@@ -1,10 +1,11 @@
 /** Whole operator APIs for tests: real TLS on a free port, a directory of their own, everything ended with the test. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import type { IncomingHttpHeaders } from 'node:http';
 import https from 'node:https';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import type { Timer } from '../../identity/timer.ts';
+import { temporaryDirectory } from '../../testing/directory.ts';
 import type { Compat } from '../answers.ts';
 import { readConfig } from '../config.ts';
 import { type OperatorApi, type OperatorReports, startOperatorApi } from '../server.ts';
@@ -44,15 +45,9 @@ export interface TestApiOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Of an earlier API, to start it again. */
   readonly directory?: string;
+  readonly timer?: Timer;
   /** A free port of this machine unless given. */
   readonly listen?: string;
-}
-
-/** A directory of its own for one test, removed at its end. */
-export async function temporaryDirectory(): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), 'operator-'));
-  onTestFinished(() => rm(path, { recursive: true, force: true }));
-  return path;
 }
 
 /** The configuration that tests share; `DIR` in the given texts stands for the directory. */
@@ -80,6 +75,7 @@ export async function startTestApi(options: TestApiOptions = {}): Promise<TestAp
       compat: options.compat ?? 'none',
       shell: options.shell ?? '/bin/bash',
       env: options.env ?? process.env,
+      timer: options.timer,
     },
     recorder((text) => {
       reported.push(text);
@@ -122,6 +118,8 @@ function recorder(take: (text: string) => void): OperatorReports {
     action: (name, failure) => take(`action:${name}:${failure ?? 'done'}`),
     upload: (name, result) => take(`upload:${name}:${result}`),
     certificateMade: () => take('certificate made'),
+    certificateChanged: () => take('certificate changed'),
+    certificateFailed: (error) => take(`certificate:${error.message}`),
     connectionEvicted: () => take('evicted'),
     fault: (error) => take(`fault:${error.stack}`),
   };

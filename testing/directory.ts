@@ -6,7 +6,7 @@ import { onTestFinished } from 'vitest';
 
 /** @returns the path of a new empty directory */
 export async function temporaryDirectory(): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), 'identity-'));
+  const path = await mkdtemp(join(tmpdir(), 'orderflow-'));
   onTestFinished(() => rm(path, { recursive: true, force: true }));
   return path;
 }
