@@ -9,6 +9,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { freePorts } from '../devnet/ports.ts';
 import type { Bench } from './command.ts';
 import { measureAll, type Plan, QUICK } from './commands/all.ts';
+import { measureAttested } from './commands/attested.ts';
 import { casesOf, measureLoad } from './commands/load.ts';
 import { publish } from './publish.ts';
 import { readReport, surroundings } from './report.ts';
@@ -147,4 +148,15 @@ test('wrong options end with 2 and say which', async () => {
     stdout: expect.stringContaining('no subcommand nonsense'),
   });
   expect(await run('soak', '--help')).toMatchObject({ stdout: expect.stringContaining('--minutes') });
+});
+
+test('attested TLS beside plain TLS: six kinds, each with its figures', async () => {
+  const plan = { handshakes: 4, requests: 6, concurrency: 2, repeats: 2 };
+  const { figures, tables } = await measureAttested(plan, () => {});
+  expect(tables.map(({ rows }) => rows.length)).toEqual([3, 3]);
+  expect(figures).toHaveLength(12);
+  for (const { samples } of figures) {
+    expect(samples).toHaveLength(2);
+    for (const sample of samples) expect(sample).toBeGreaterThan(0);
+  }
 });

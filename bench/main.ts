@@ -4,6 +4,7 @@
  */
 import type { Command } from './command.ts';
 import * as all from './commands/all.ts';
+import * as attested from './commands/attested.ts';
 import * as burst from './commands/burst.ts';
 import * as compare from './commands/compare.ts';
 import * as limit from './commands/limit.ts';
@@ -24,6 +25,7 @@ const COMMANDS: readonly Command[] = [
   micro,
   stream,
   network,
+  attested,
   compare,
 ];
 
