@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { Registry } from 'prom-client';
 import { expect, test } from 'vitest';
+import { attestedMetrics } from '../attested/metrics.ts';
 import { deliveryMetrics } from './delivery-metrics.ts';
 import { nodeMetrics } from './node-metrics.ts';
+import { operatorMetrics } from './operator-metrics.ts';
 import { pipelineMetrics } from './pipeline-metrics.ts';
 
 interface Panel {
@@ -14,7 +16,7 @@ const dashboard = JSON.parse(readFileSync(new URL('dashboard.json', import.meta.
   readonly panels: readonly Panel[];
 };
 
-/** Names of all metrics that a node serves. */
+/** Names of all metrics that a node and the programs beside it serve. */
 async function servedNames(): Promise<Set<string>> {
   const registry = new Registry();
   pipelineMetrics(registry, () => undefined);
@@ -38,7 +40,14 @@ async function servedNames(): Promise<Set<string>> {
       unshipped: null,
     }),
   });
-  const text = await registry.metrics();
+  const operator = new Registry();
+  operatorMetrics(operator, { events: () => 0, connections: () => 0, certificateEnds: () => null });
+  const attested = attestedMetrics('server', {
+    connections: () => 0,
+    ready: () => true,
+    collateralUntil: () => undefined,
+  });
+  const text = [await registry.metrics(), await operator.metrics(), await attested.text()].join('\n');
   return new Set([...text.matchAll(/^# TYPE (\S+)/gm)].map((match) => match[1] ?? ''));
 }
 
@@ -47,10 +56,10 @@ test('every metric that the dashboard asks for is served', async () => {
   const exprs = dashboard.panels.flatMap((panel) => panel.targets ?? []).map((target) => target.expr);
   expect(exprs.length).toBeGreaterThan(20);
   for (const expr of exprs) {
-    const names = [...expr.matchAll(/\b((?:orderflow|goutils|process|nodejs)_\w+)\{/g)].map(
+    const names = [...expr.matchAll(/\b((?:orderflow|attested|goutils|process|nodejs)_\w+)\{/g)].map(
       (match) => match[1] ?? '',
     );
     expect(names.length, expr).toBeGreaterThan(0);
-    for (const name of names) expect(served, name).toContain(name.replace(/_bucket$/, ''));
+    for (const name of names) expect(served, name).toContain(name.replace(/_(?:bucket|count)$/, ''));
   }
 });
