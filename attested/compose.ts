@@ -23,6 +23,7 @@ import {
 } from '../identity/attestation/quote-source.ts';
 import type { TcbStatus } from '../identity/attestation/tcb-documents.ts';
 import { CredentialFiles } from '../identity/credential-files.ts';
+import { systemTimer, type Timer } from '../identity/timer.ts';
 import type { RunningProxy } from './bounds.ts';
 import { type AttestedMetrics, attestedMetrics } from './metrics.ts';
 import { startClientProxy } from './proxy-client.ts';
@@ -42,15 +43,19 @@ type Closer = () => Promise<void> | void;
 /** How often a root that proves nothing is named. */
 const MOCK_REMINDER_MS = 60_000;
 
-/** @throws Error naming the file, address or machine in the way */
+/**
+ * @param timer of the files that are read again
+ * @throws Error naming the file, address or machine in the way
+ */
 export async function startProgram(
   role: Role,
   settings: ProxySettings,
   log: Logger,
+  timer: Timer = systemTimer,
 ): Promise<RunningProgram> {
   const closers: Closer[] = [];
   try {
-    return await compose(role, settings, log, closers);
+    return await compose(role, settings, log, closers, timer);
   } catch (error) {
     for (const close of closers.toReversed()) await close();
     throw error;
@@ -62,6 +67,7 @@ async function compose(
   settings: ProxySettings,
   log: Logger,
   closers: Closer[],
+  timer: Timer,
 ): Promise<RunningProgram> {
   const metrics = attestedMetrics(role, {
     connections: () => proxy?.connections() ?? 0,
@@ -128,7 +134,7 @@ async function compose(
     },
   };
   if (role === 'server') {
-    const shown = given === undefined ? certificates : await openCertificate(given, log, closers);
+    const shown = given === undefined ? certificates : await openCertificate(given, log, closers, timer);
     if (shown === undefined) throw new Error('the server has no certificate');
     proxy = await startServerProxy(common, {
       certificates: shown,
@@ -284,10 +290,12 @@ async function openCertificate(
   { certFile, keyFile }: NonNullable<ProxySettings['certificate']>,
   log: Logger,
   closers: Closer[],
+  timer: Timer,
 ): Promise<() => TlsCredentials> {
   const files = await CredentialFiles.open(
     { certPath: certFile, keyPath: keyFile },
     {
+      timer,
       events: {
         changed: ({ notAfter }) =>
           log.info(

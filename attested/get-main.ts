@@ -98,7 +98,11 @@ const policy =
   policyPath === undefined
     ? undefined
     : await PolicyFile.open(policyPath).catch((error: unknown) => fail(EXIT.usage, messageOf(error)));
-const roots = new Set([await rootFingerprint(options['dev-mock-root'])]);
+const roots = new Set([
+  await rootFingerprint(options['dev-mock-root']).catch((error: unknown) =>
+    fail(EXIT.usage, `--dev-mock-root: ${messageOf(error)}`),
+  ),
+]);
 const collateral = new CollateralSource(
   { directory: options['collateral-dir'], roots, waitMs: timeoutMs },
   { fetch: provisioningService({ url: pccsUrl, timeoutMs }) },

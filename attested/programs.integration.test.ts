@@ -2,13 +2,10 @@
  * The programs as processes: two mock machines, the hub behind the server proxy, the client proxy before a node, and
  * an order that flows after an attested fetch of the configuration. And the same refused.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { expect, onTestFinished, test } from 'vitest';
 import { createOrderSource } from '../devnet/orders.ts';
 import { Appraiser } from '../identity/attestation/appraiser.ts';
@@ -19,52 +16,14 @@ import { mockSide, policyText } from '../identity/attestation/testing/mock-world
 import { startHub } from '../identity/hub/hub.ts';
 import { temporaryDirectory } from '../testing/directory.ts';
 import { eventually, startTestNodeAt, testCredentials } from '../testing/harness.ts';
+import { startProgram } from '../testing/program.ts';
 import { ask, startTestClient } from './testing/pair.ts';
-
-const ROOT = join(import.meta.dirname, '..');
-
-interface Program {
-  readonly output: string[];
-  /** Resolves with the first line that matches, of either stream. */
-  line(pattern: RegExp): Promise<RegExpExecArray>;
-  readonly exit: Promise<number | null>;
-  readonly child: ChildProcess;
-}
-
-function start(script: string, args: readonly string[], env: Record<string, string> = {}): Program {
-  const child = spawn(process.execPath, [join(ROOT, script), ...args], {
-    env: { PATH: process.env.PATH ?? '', ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const output: string[] = [];
-  for (const stream of [child.stdout, child.stderr]) {
-    createInterface({ input: stream }).on('line', (line) => output.push(line));
-  }
-  const exit = once(child, 'close').then(([code]: (number | null)[]) => code ?? null);
-  onTestFinished(async () => {
-    child.kill('SIGKILL');
-    await exit;
-  });
-  return {
-    output,
-    exit,
-    child,
-    async line(pattern) {
-      let found: RegExpExecArray | null = null;
-      await eventually(() => {
-        for (const line of output) found ??= pattern.exec(line);
-        expect(found, output.join('\n')).not.toBeNull();
-      });
-      return found!;
-    },
-  };
-}
 
 /** A mock machine with the files that others need of it. */
 async function startMachine(directory: string, image: string) {
   const root = join(directory, `${image}.pem`);
   const policy = join(directory, `${image}.json`);
-  const program = start('identity/attestation/mock/main.ts', [
+  const program = startProgram('identity/attestation/mock/main.ts', [
     '--image',
     image,
     '--root',
@@ -78,7 +37,7 @@ async function startMachine(directory: string, image: string) {
 
 async function startProxy(role: 'server' | 'client', flags: Readonly<Record<string, string>>) {
   const args = Object.entries(flags).flat();
-  const program = start('attested/main.ts', [
+  const program = startProgram('attested/main.ts', [
     role,
     '--listen-addr',
     '127.0.0.1:0',
@@ -91,9 +50,12 @@ async function startProxy(role: 'server' | 'client', flags: Readonly<Record<stri
   return { ...program, address, health };
 }
 
-function run(script: string, args: readonly string[]): Promise<{ code: number | null; output: string[] }> {
-  const program = start(script, args);
-  return program.exit.then((code) => ({ code, output: program.output }));
+async function run(
+  script: string,
+  args: readonly string[],
+): Promise<{ code: number | null; output: readonly string[] }> {
+  const { ended, output } = startProgram(script, args);
+  return { code: (await ended).code, output };
 }
 
 test('an order flows after an attested fetch of the configuration; another image gets nothing', async () => {
@@ -168,15 +130,13 @@ test('an order flows after an attested fetch of the configuration; another image
 
   // The policy is changed under the running proxy: new connections of the old image are refused.
   await writeFile(client.policy, policyText([patternMeasurements('d')]));
-  await eventually(() =>
-    expect(serverProxy.output.filter((line) => line.includes('the policy is in force'))).toHaveLength(2),
-  );
+  await serverProxy.line(/the policy is in force/u, 1);
   const late = await startProxy('client', clientArgs(client));
   expect((await fetch(`http://${late.address}/api/l1-builder/v1/configuration`)).status).toBe(502);
   await serverProxy.line(/"event":"refused","check":"measurements"/u);
 
   serverProxy.child.kill('SIGTERM');
-  expect(await serverProxy.exit).toBe(0);
+  expect(await serverProxy.ended).toEqual({ code: 0, signal: null });
 });
 
 test('attested-get prints what was proven and the body; its exit code is for scripts', async () => {
@@ -221,7 +181,20 @@ test('attested-get prints what was proven and the body; its exit code is for scr
     ...trust,
   ]);
   expect([other.code, other.output.at(-1)]).toEqual([3, 'status 404']);
-  expect((await run('attested/get-main.ts', [url])).code).toBe(2);
+  const azure = join(directory, 'azure.json');
+  await writeFile(azure, '[{"measurement_id":"x","attestation_type":"azure-tdx","measurements":{}}]');
+  const wrongUse: readonly [string[], string][] = [
+    [[url], 'either --policy or --any-image is needed'],
+    [[url, '--policy', azure], 'azure-tdx evidence (vTPM quote and its certificate) is not verified'],
+    [[url, '--any-image', '--attestation-type', 'gcp-tdx'], 'gcp-tdx: is not verified by this version'],
+    [[url, '--any-image', '--dev-mock-root', '/no/such'], '--dev-mock-root: ENOENT'],
+    [[url, '--any-image', '--pccs-url', 'pccs'], '--pccs-url: "pccs" is no http://'],
+  ];
+  const answers = await Promise.all(wrongUse.map(([args]) => run('attested/get-main.ts', args)));
+  for (const [index, [, reason]] of wrongUse.entries()) {
+    expect(answers[index]?.output.join('\n')).toContain(reason);
+    expect(answers[index]?.code).toBe(2);
+  }
 });
 
 test('a hub to which nodes attest themselves', async () => {

@@ -1,45 +1,28 @@
 /** The operator API as a process: its command line, what stops its start, its signals, and its end in mid-write. */
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { appendFile, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import https from 'node:https';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { temporaryDirectory } from '../testing/directory.ts';
+import { type Program, startProgram } from '../testing/program.ts';
 import { hashPassword, parseStoredHash, verifyPassword } from './password.ts';
 import { testConfig } from './testing/api.ts';
 
-const MAIN = join(import.meta.dirname, '..', 'operator-main.ts');
+const MAIN = 'operator-main.ts';
 const PASSWORD = 'correct horse battery';
 const HASH = await hashPassword(Buffer.from(PASSWORD));
 
-function run(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcessWithoutNullStreams {
-  const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env } });
-  onTestFinished(() => void child.kill('SIGKILL'));
-  return child;
-}
-
-async function outcome(child: ChildProcessWithoutNullStreams, input = '') {
-  let [out, err] = ['', ''];
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    out += text;
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    err += text;
-  });
-  child.stdin.end(input);
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, out, err };
+async function outcome(args: readonly string[], input = '') {
+  const { ended, stdout, output } = startProgram(MAIN, args, { input });
+  return { code: (await ended).code, out: stdout.join('\n'), all: output.join('\n') };
 }
 
 interface Process {
-  readonly child: ChildProcessWithoutNullStreams;
+  readonly program: Program;
   readonly url: string;
   readonly metricsUrl: string;
-  readonly log: readonly string[];
-  readonly ended: Promise<[code: number | null, signal: string | null]>;
   /** @returns the status, or 0 when no answer came. */
   send(request: string, body?: string): Promise<{ status: number; body: string }>;
   kill(): Promise<void>;
@@ -63,29 +46,19 @@ file = { path = "DIR/file", check = "none", max_bytes = 2_000_000 }
 async function startProcess(directory: string, general = GENERAL): Promise<Process> {
   const config = join(directory, 'config.toml');
   await writeFile(config, testConfig(directory, general, TABLES));
-  const child = run(['--config', config]);
-  const ended = once(child, 'exit') as Promise<[number | null, string | null]>;
-  const log: string[] = [];
-  const addresses = new Map<string, string>();
-  const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
-  createInterface(child.stdout).on('line', (line) => {
-    log.push(line);
-    const { event, server, address } = JSON.parse(line) as Record<string, string>;
-    if (event === 'listening') addresses.set(server ?? '', address ?? '');
-    if (addresses.size === 2) resolve();
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => reject(new Error(text)));
-  await listening;
-  const url = `https://${addresses.get('operator')}`;
+  const program = startProgram(MAIN, ['--config', config]);
+  const [, metrics = ''] = await program.line(/"event":"listening","server":"metrics","address":"([^"]+)"/u);
+  const [, operator = ''] = await program.line(
+    /"event":"listening","server":"operator","address":"([^"]+)"/u,
+  );
+  const url = `https://${operator}`;
   const ca = await readFile(join(directory, 'cert.pem'), 'utf8');
   const agent = new https.Agent({ keepAlive: true, ca });
   onTestFinished(() => agent.destroy());
   return {
-    child,
+    program,
     url,
-    log,
-    ended,
-    metricsUrl: `http://${addresses.get('metrics')}`,
+    metricsUrl: `http://${metrics}`,
     send(request, body) {
       const [method, target] = request.split(' ');
       const answer = Promise.withResolvers<{ status: number; body: string }>();
@@ -103,8 +76,8 @@ async function startProcess(directory: string, general = GENERAL): Promise<Proce
       return answer.promise;
     },
     async kill() {
-      child.kill('SIGKILL');
-      await ended;
+      program.child.kill('SIGKILL');
+      await program.ended;
       agent.destroy();
     },
   };
@@ -112,7 +85,7 @@ async function startProcess(directory: string, general = GENERAL): Promise<Proce
 
 describe('command line', () => {
   test('--help tells every option', async () => {
-    const { code, out } = await outcome(run(['--help']));
+    const { code, out } = await outcome(['--help']);
     expect(code).toBe(0);
     for (const text of [
       '--config',
@@ -127,7 +100,7 @@ describe('command line', () => {
   });
 
   test('hash-password makes what basic_auth_secret_hash takes, of the first line', async () => {
-    const { code, out } = await outcome(run(['hash-password']), `${PASSWORD}\nmore`);
+    const { code, out } = await outcome(['hash-password'], `${PASSWORD}\nmore`);
     expect(code).toBe(0);
     expect(await verifyPassword(parseStoredHash(out)!, Buffer.from(PASSWORD), '')).toBe(true);
   });
@@ -139,9 +112,9 @@ describe('command line', () => {
       [['--config', '/no/such.toml'], '/no/such.toml: ENOENT'],
       [['--listen-addr', 'here'], 'general.listen_addr: "here" is not allowed'],
     ];
-    const outcomes = await Promise.all(cases.map(([args]) => outcome(run(args))));
+    const outcomes = await Promise.all(cases.map(([args]) => outcome(args)));
     for (const [index, [, message]] of cases.entries()) {
-      expect(outcomes[index]?.err).toContain(message);
+      expect(outcomes[index]?.all).toContain(message);
       expect(outcomes[index]?.code).toBe(1);
     }
   });
@@ -157,9 +130,9 @@ test('SIGTERM waits for the action that runs, keeps the last events, and exits w
   while (!logs.includes('executing action: slow') || !logs.includes('whole')) {
     logs = (await api.send('GET /logs')).body;
   }
-  api.child.kill('SIGTERM');
+  api.program.child.kill('SIGTERM');
   expect((await running).status).toBe(200);
-  expect(await api.ended).toEqual([0, null]);
+  expect(await api.program.ended).toEqual({ code: 0, signal: null });
   await readFile(join(directory, 'done'));
   const again = await startProcess(directory);
   const events = (await again.send('GET /logs')).body;
@@ -185,9 +158,9 @@ test('nothing secret is in the log or the metrics, at debug level', async () => 
     'of-an-upload',
   );
   const metrics = await (await fetch(`${api.metricsUrl}/metrics`)).text();
-  api.child.kill('SIGTERM');
-  await api.ended;
-  const seen = api.log.join('\n') + metrics;
+  api.program.child.kill('SIGTERM');
+  await api.program.ended;
+  const seen = api.program.output.join('\n') + metrics;
   for (const secret of secrets) expect(seen).not.toContain(secret);
   expect(metrics).toContain('orderflow_operator_password_changes_total{result="changed"} 1');
   expect(metrics).toContain('orderflow_operator_action_seconds_count{name="talks",result="failed"} 1');

@@ -13,12 +13,15 @@ export interface PolicyFileEvents {
   refused?(reason: string): void;
 }
 
+const POLL_MS = 30_000;
+
 export class PolicyFile {
   readonly #path: string;
   readonly #events: PolicyFileEvents;
   #text: string;
   #policy: Policy;
   #watcher: FSWatcher | undefined;
+  #poll: NodeJS.Timeout | undefined;
   #reading: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
 
@@ -40,6 +43,8 @@ export class PolicyFile {
     events.loaded?.(policy);
     // The directory: editors and deployments put a new file in the old one's place.
     file.#watcher = watch(dirname(path), { persistent: false }, () => void file.reload());
+    // Behind a link to another directory nothing is told.
+    file.#poll = setInterval(() => void file.reload(), POLL_MS).unref();
     file.#watcher.on('error', (error) => events.refused?.(`is no longer watched: ${error.message}`));
     return file;
   }
@@ -61,6 +66,7 @@ export class PolicyFile {
 
   async close(): Promise<void> {
     this.#watcher?.close();
+    clearInterval(this.#poll);
     await (this.#next ?? this.#reading);
   }
 

@@ -286,6 +286,17 @@ describe('a mock machine', () => {
       { fmspc: '112233445566' },
       { check: 'collateral', reason: 'it is about another kind of machine' },
     ],
+    ['TCB info of SGX', { tcbInfoId: 'SGX' }, { check: 'collateral', reason: 'tcb-info: id is not TDX' }],
+    [
+      'TCB info of another version',
+      { version: 2 },
+      { check: 'collateral', reason: 'tcb-info: version is not 3' },
+    ],
+    [
+      "the identity of SGX's quoting enclave",
+      { qeIdentityId: 'QE' },
+      { check: 'collateral', reason: 'qe-identity: id is not TD_QE' },
+    ],
     [
       'documents of another PCE',
       { pceId: '0001' },
@@ -373,6 +384,34 @@ describe('a mock machine', () => {
       check: 'collateral',
       reason: 'its revocation list is of another authority',
     });
+  });
+
+  test("an authority of the quote's own chain that the root has revoked", async () => {
+    const checked = checkCollateral(await machine.collateral(), now, roots);
+    if ('document' in checked) throw new Error(checked.reason);
+    const signed = checkSignatures(machine.quote(reportData), now, roots);
+    if (isRefusal(signed)) throw new Error(signed.reason);
+    // The list of the collateral can be of a newer certificate of the same authority.
+    const [, authority = ''] = signed.serials;
+    const rootCrl = { ...checked.rootCrl, revoked: new Set([authority]) };
+    expect(checkMachine(signed, { ...checked, rootCrl }, UP_TO_DATE)).toEqual({
+      check: 'pck-revocation',
+      reason: 'an authority of the PCK certificate is revoked',
+    });
+  });
+
+  test('a chain that was good is good neither later nor under other roots', () => {
+    const chains = new PckChains();
+    const quote = machine.quote(reportData);
+    expect(isRefusal(checkSignatures(quote, now, roots, chains))).toBe(false);
+    for (const [at, trusted] of [
+      [now + 4e10, roots],
+      [now - 4e9, roots],
+      [now, INTEL],
+    ] as const) {
+      expect(checkSignatures(quote, at, trusted, chains)).toMatchObject({ check: 'pck-chain' });
+    }
+    expect(isRefusal(checkSignatures(quote, now, roots, chains))).toBe(false);
   });
 
   test('collateral holds no longer than the certificate of its signer', async () => {

@@ -68,6 +68,10 @@ export interface MockCollateralOptions {
   readonly crlUntil?: number | undefined;
   readonly fmspc?: string | undefined;
   readonly pceId?: string | undefined;
+  /** What the documents say they are. */
+  readonly tcbInfoId?: string | undefined;
+  readonly qeIdentityId?: string | undefined;
+  readonly version?: number | undefined;
   /** tcbEvaluationDataNumber of the documents. */
   readonly evaluation?: number | undefined;
   /** Lowest components of the only level, SGX and TDX. */
@@ -392,8 +396,8 @@ function tcbInfo(dates: DocumentDates, options: MockCollateralOptions): object {
   const zeros = (bytes: number) => '00'.repeat(bytes);
   const components = (svns: readonly number[]) => svns.map((svn) => ({ svn }));
   return {
-    id: 'TDX',
-    version: 3,
+    id: options.tcbInfoId ?? 'TDX',
+    version: options.version ?? 3,
     ...dates,
     fmspc: (options.fmspc ?? FMSPC).toUpperCase(),
     pceId: options.pceId ?? PCE_ID,
@@ -434,7 +438,7 @@ function tcbInfo(dates: DocumentDates, options: MockCollateralOptions): object {
 
 function qeIdentity(dates: DocumentDates, options: MockCollateralOptions): object {
   return {
-    id: 'TD_QE',
+    id: options.qeIdentityId ?? 'TD_QE',
     version: 2,
     ...dates,
     tcbEvaluationDataNumber: options.evaluation ?? 18,
