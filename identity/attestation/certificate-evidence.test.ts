@@ -207,12 +207,12 @@ test('the standing certificate is renewed after two thirds of its life, and a fa
   expect((await maker.standing()).der).toEqual(first.der);
   now += 600_000;
   next?.action();
-  await vi.waitFor(async () => expect((await maker.standing()).der).not.toEqual(first.der));
+  await vi.waitFor(async () => expect((await maker.standing()).der).not.toEqual(first.der), 15_000);
   const second = await maker.standing();
   broken = true;
   now += 600_000;
   next?.action();
-  await vi.waitFor(() => expect(failures).toEqual(['no device']));
+  await vi.waitFor(() => expect(failures).toEqual(['no device']), 15_000);
   // Still valid, and tried again soon.
   expect((await maker.standing()).der).toEqual(second.der);
   expect(next?.delayMs).toBe(5_000);
