@@ -2,10 +2,12 @@
  * The programs as processes: two mock machines, the hub behind the server proxy, the client proxy before a node, and
  * an order that flows after an attested fetch of the configuration. And the same refused.
  */
+import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
 import { createOrderSource } from '../devnet/orders.ts';
 import { Appraiser } from '../identity/attestation/appraiser.ts';
@@ -233,6 +235,12 @@ test('a hub to which nodes attest themselves', async () => {
   expect((await ask(client, builders)).status).toBe(200);
   // A claim is not a proof, and the administration is elsewhere.
   expect((await ask(client, '/api/admin/v1/measurements')).status).toBe(403);
+  // A certificate with its key, and no binding.
+  const stolen = connect({ host, port: Number(port), ca: cert, ...(await own.certificates.standing()) });
+  onTestFinished(() => void stolen.destroy());
+  stolen.write(`GET ${builders} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+  const [answer] = (await once(stolen, 'data')) as [Buffer];
+  expect(answer.toString()).toMatch(/^HTTP\/1\.1 403 /u);
   const without = await CertificateMaker.create({}, { quotes: undefined });
   const liar = await startTestClient(
     { host, port: Number(port) },

@@ -125,8 +125,14 @@ test('an answer that breaks off does not look whole; a target that is down is 50
     response.writeHead(200);
     response.write('half', () => response.destroy());
   });
-  const { client } = await startPair(target);
+  const { server, client } = await startPair(target);
   await expect(ask(client, '/')).rejects.toThrow();
+  await vi.waitFor(
+    () => expect([server.failures, client.failures].map(({ length }) => length)).toEqual([1, 1]),
+    15_000,
+  );
+  // What is expected of targets is no defect of the proxies.
+  expect([...server.failures, ...client.failures].filter((one) => one.startsWith('fault'))).toEqual([]);
   const side = await mockSide('a');
   const down = await startTestServer(new URL('http://127.0.0.1:1'), {
     certificates: side.certificates,
