@@ -1,5 +1,6 @@
 /** The order stream between whole nodes, and beside everything that is no such node: who gets what, which way, how often. */
 import tls from 'node:tls';
+import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createOrderSource, type GeneratedOrder } from './devnet/orders.ts';
 import { startV1Peer } from './egress/testing/v1-peer.ts';
@@ -210,6 +211,47 @@ describe('the order stream', () => {
     await eventually(() => expect(arrived()).toEqual(canonicalOf(sending.orders)));
     expect(builder.requests).toHaveLength(sending.orders.length);
     await Promise.all([a.close(), b.close()]);
+  });
+
+  test('a peer that the hub lists no longer loses its streams with the list, idle as they are, and both sides know why', async () => {
+    const hub = await startHubFront();
+    const a = await startTestNode(hub, 'a');
+    const b = await startTestNode(hub, 'b');
+    await Promise.all([streamsTo(a, 'b'), streamsTo(b, 'a')]);
+    let listed = false;
+    // To b alone: a goes on as if nothing had happened.
+    hub.answer = async ({ path, caller }) => {
+      if (listed || !isList(path) || caller !== 'b') return {};
+      return { body: JSON.stringify((await hub.builders()).filter(({ name }) => name !== 'a')) };
+    };
+    await eventually(async () => {
+      expect(await b.metric('orderflow_stream_connections', { peer: 'a' })).toBe(0);
+      expect(await a.metric('orderflow_stream_connections', { peer: 'b' })).toBe(0);
+    });
+    const ends = (node: TestNode, peer: string, byPeer: boolean) =>
+      node.log.filter(
+        ({ event, ...line }) =>
+          event === 'stream closed' &&
+          isDeepStrictEqual([line.peer, line.reason, line.byPeer], [peer, 'not_listed', byPeer]),
+      ).length;
+    expect(ends(b, 'a', false)).toBeGreaterThanOrEqual(2);
+    await eventually(() => expect(ends(a, 'b', true)).toBeGreaterThanOrEqual(2));
+    const [forB, forA] = [bundles('delisted a'), bundles('delisted b')];
+    // What was accepted while nobody knew a is kept, and b takes it once it does again; b sends a nothing of its own.
+    await a.sendAll([forB.next()]);
+    await b.sendAll([forA.next()]);
+    await b.builder.received(1);
+    // It has asked again meanwhile.
+    const before = ends(a, 'b', true);
+    await eventually(() => expect(ends(a, 'b', true)).toBeGreaterThan(before));
+    expect(bodiesOf(b.builder)).toEqual(canonicalOf(forA.made));
+    expect(bodiesOf(a.builder)).toEqual(canonicalOf(forB.made));
+    listed = true;
+    await Promise.all([streamsTo(a, 'b'), streamsTo(b, 'a')]);
+    await b.builder.received(2);
+    await Promise.all([a.close(), b.close()]);
+    expect(bodiesOf(b.builder)).toEqual(canonicalOf([...forA.made, ...forB.made]));
+    expect(bodiesOf(a.builder)).toEqual(canonicalOf(forB.made));
   });
 
   test('an order that comes over the stream and as a request is one order', async () => {

@@ -142,6 +142,7 @@ async function startSender(targets: readonly PeerTarget[], options: PeersOptions
           opened: () => void sender.opened++,
           closed: (_peer, _direction, reason, byPeer) => void sender.ended.push({ reason, byPeer }),
           oneWay: () => undefined,
+          orders: () => undefined,
         },
       },
     },
@@ -283,7 +284,12 @@ describe('a peer that breaks the rules', () => {
     ['acknowledges the future', 'acknowledgement', (stream) => stream.write(encodeAck(1_000, LIMIT))],
     ['takes credit back', 'acknowledgement', (stream) => stream.write(encodeAck(0, 5))],
     ['refuses what was never sent', 'acknowledgement', (stream) => stream.write(encodeRefused(999, 1))],
-    ['sends orders', 'oversized', (stream) => stream.write(encodeOrders(1, 1, [Buffer.alloc(20)]))],
+    [
+      'refuses the same order again and again',
+      'acknowledgement',
+      (stream) => stream.write(encodeRefused(1, 3), encodeRefused(1, 3)),
+    ],
+    ['sends orders', 'unexpected', (stream) => stream.write(encodeOrders(1, 1, [Buffer.alloc(20)]))],
     ['sends garbage', 'oversized', (stream) => stream.write(Buffer.alloc(10_000, 0x77))],
     [
       'sends half an acknowledgement',
@@ -324,6 +330,22 @@ describe('a peer that breaks the rules', () => {
     expect(sender.ended[0]?.reason).toBe(reason);
     expect(far.bodies).toHaveLength(5);
     expect(received(far)).toEqual([]);
+  });
+
+  test('whose key is another at the hub now has its streams ended, and no order leaves on new ones', async () => {
+    const far = await startFar();
+    far.behave = honestly;
+    const sender = await startSender([far.target]);
+    await up(sender, 2);
+    sender.peers.update([{ ...far.target, address: createSigner(KEY).addressLower }]);
+    await up(sender, 0);
+    expect(await far.streams[0]!.closed).toBe('normal');
+    sender.peers.send(testOrder(1));
+    await sender.recorder.until(() => sender.recorder.accepted.length === 1);
+    expect([far.bodies.length, received(far)]).toEqual([1, []]);
+    await expect.poll(() => sender.ended.at(-1)?.reason).toBe('not_listed');
+    sender.peers.update([far.target]);
+    await up(sender, 2);
   });
 
   test('with another certificate gets not a byte', async () => {

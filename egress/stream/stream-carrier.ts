@@ -118,6 +118,11 @@ export class StreamCarrier implements OutgoingOwner {
     return sum;
   }
 
+  /** Bytes of those, as the queue counts them. */
+  get owedBytes(): number {
+    return this.#streams().reduce((sum, { owedBytes }) => sum + owedBytes, 0);
+  }
+
   /** How far the peer's clock is ahead of ours, microseconds; null when unknown. */
   get clockOffsetUs(): number | null {
     return this.#small.stream?.clockOffsetUs ?? null;
@@ -178,6 +183,10 @@ export class StreamCarrier implements OutgoingOwner {
     this.#modules.events.opened(this.#name, 'out');
     if (stream === this.#small.stream) this.#dial(this.#large);
     this.#owner.room();
+  }
+
+  sent(orders: number): void {
+    this.#modules.events.orders(this.#name, 'out', orders);
   }
 
   settled(delivery: Delivery, answer: Answer): void {
