@@ -6,6 +6,7 @@ import type { Command } from './command.ts';
 import * as all from './commands/all.ts';
 import * as burst from './commands/burst.ts';
 import * as compare from './commands/compare.ts';
+import * as compression from './commands/compression.ts';
 import * as limit from './commands/limit.ts';
 import * as load from './commands/load.ts';
 import * as micro from './commands/micro.ts';
@@ -24,6 +25,7 @@ const COMMANDS: readonly Command[] = [
   micro,
   stream,
   network,
+  compression,
   compare,
 ];
 

@@ -297,8 +297,6 @@ export class OutgoingStream implements ChannelOwner {
     const { sequence } = refused;
     // Once each: refusals are not counted as other frames are.
     if (!this.#window.mayRefuse(sequence) || this.#refused.has(sequence)) return 'acknowledgement';
-    // Orders of the frame that is still being put together cannot have been refused.
-    if (sequence > this.#window.sent - this.#batch.length) return 'acknowledgement';
     this.#refused.set(sequence, refusalOf(refused.code));
     return null;
   }

@@ -231,6 +231,30 @@ describe('an honest peer', () => {
     expect(sender.peers.state()[0]?.queueLength).toBeGreaterThan(30);
   });
 
+  test('no more is on its way than the peer has given credit for, however willing its kernel', async () => {
+    const far = await startFar();
+    const sender = await startSender([far.target], { responseTimeoutMs: 60_000 });
+    await up(sender, 2);
+    const orders = Array.from({ length: 3_000 }, (_, i) => testOrder(i, 1_500));
+    for (const [i, order] of orders.entries()) {
+      sender.peers.send(order);
+      if (i % 50 === 49) await new Promise(setImmediate);
+    }
+    const costs = () =>
+      far.streams[0]!.of(FRAME.orders)
+        .flatMap((payload) => decodeOrders(payload)?.records ?? [])
+        .map((record) => record.length + 256);
+    const sum = () => costs().reduce((all, cost) => all + cost, 0);
+    await expect.poll(sum).toBeGreaterThan(LIMIT - 2_000);
+    expect(sum()).toBeLessThanOrEqual(LIMIT);
+    const before = costs().length;
+    expect(sender.peers.state()[0]).toMatchObject({ outstanding: before, queueLength: 3_000 - before });
+    // Credit for one more order is used for one more.
+    far.streams[0]!.write(encodeAck(1, LIMIT + costs()[0]!));
+    await expect.poll(() => costs().length).toBe(before + 1);
+    expect(sender.recorder.drops).toEqual([]);
+  });
+
   test('a slow one slows its queue, which is bounded by bytes and age; every drop is counted', async () => {
     const far = await startFar();
     const fast = await startFar('fast');
@@ -330,6 +354,22 @@ describe('a peer that breaks the rules', () => {
     expect(sender.ended[0]?.reason).toBe(reason);
     expect(far.bodies).toHaveLength(5);
     expect(received(far)).toEqual([]);
+  });
+
+  test('agrees on the stream and says nothing: orders go as requests from the first one on, and it is given up', async () => {
+    const far = await startFar();
+    far.behave = () => undefined;
+    const sender = await startSender([far.target]);
+    await expect.poll(() => far.streams.length).toBe(1);
+    for (let i = 0; i < 5; i++) sender.peers.send(testOrder(i));
+    await sender.recorder.until(() => sender.recorder.accepted.length === 5);
+    expect([far.bodies.length, sender.ended]).toEqual([5, []]);
+    expect(await far.streams[0]!.closed).toBe('hello_timeout');
+    expect([sender.ended[0], sender.opened, received(far)]).toEqual([
+      { reason: 'hello_timeout', byPeer: false },
+      0,
+      [],
+    ]);
   });
 
   test('whose key is another at the hub now has its streams ended, and no order leaves on new ones', async () => {
