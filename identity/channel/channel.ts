@@ -121,6 +121,7 @@ export class Channel {
   #heldBytes = 0;
   #control = 0;
   #frameSinceMs = 0;
+  #tickedMs = this.#startedMs;
 
   /** @param socket after its handshake */
   constructor(socket: TLSSocket, options: ChannelOptions, modules: ChannelModules, owner: ChannelOwner) {
@@ -306,6 +307,10 @@ export class Channel {
 
   #tick(): void {
     const nowMs = performance.now();
+    const stoodMs = nowMs - this.#tickedMs - LIVENESS.tickMs;
+    this.#tickedMs = nowMs;
+    // This process stood still: what came meanwhile has not been read yet, so nobody was slow.
+    if (this.#frameSinceMs !== 0 && stoodMs > LIVENESS.tickMs) this.#frameSinceMs += stoodMs;
     this.#control = Math.max(0, this.#control - (MAX_CONTROL_PER_SECOND * LIVENESS.tickMs) / 1000);
     if (this.#state !== OPEN) {
       if (nowMs - this.#startedMs >= this.#options.helloTimeoutMs) this.close('hello_timeout');
