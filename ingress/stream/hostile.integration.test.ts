@@ -52,6 +52,8 @@ interface Server {
   /** Whether the queue takes orders. */
   taking: boolean;
   refreshes: number;
+  /** When the hub has answered. */
+  refreshed: Promise<void>;
   /** Makes it the hub's list, as after a poll. */
   list(...peers: PeerIdentity[]): void;
   /** Streams that it has open. */
@@ -90,6 +92,7 @@ async function startServer(helloTimeoutMs = 5_000): Promise<Server> {
     settling: true,
     taking: true,
     refreshes: 0,
+    refreshed: Promise.resolve(),
     ended(count) {
       if (server.closed.length >= count) return Promise.resolve();
       return new Promise((resolve) => waiters.push({ count, resolve }));
@@ -107,7 +110,7 @@ async function startServer(helloTimeoutMs = 5_000): Promise<Server> {
         byFingerprint: (fingerprint) => table.byFingerprint(fingerprint),
         refresh: () => {
           server.refreshes++;
-          return Promise.resolve();
+          return server.refreshed;
         },
       },
       offer(_stream, arrival) {
@@ -396,6 +399,20 @@ describe('who it is', () => {
     change(server);
     expect([await stream.closed, await second.closed]).toEqual(['not_listed', 'not_listed']);
     expect([server.open(), server.refreshes]).toEqual([0, 0]);
+  });
+
+  test('while the hub is asked about it nothing is kept of what a stranger sends', async () => {
+    const server = await startServer();
+    const answer = Promise.withResolvers<void>();
+    server.refreshed = answer.promise;
+    const stream = await connectRaw(server.port, server.stranger.credentials);
+    stream.hello('client', server.stranger.signer);
+    await expect.poll(() => server.refreshes).toBe(1);
+    stream.write(Buffer.alloc(20_000, header(99, 0)));
+    expect(await stream.closed).toBe('unexpected');
+    answer.resolve();
+    await stillServes(server);
+    expect(server.closed).toEqual([{ peer: '', reason: 'unexpected', byPeer: false }]);
   });
 
   test('the nineteenth connection of a peer costs it the first', async () => {
