@@ -212,23 +212,30 @@ describe('an honest peer', () => {
     expect(sender.recorder.drops).toEqual([]);
   });
 
-  test('large orders take their own way, and small ones do not wait for them', async () => {
+  test('large orders take their own way and no small one waits for them; what there is no room for goes as requests', async () => {
     const far = await startFar();
     far.behave = (stream) => {
       // The connection for large orders is read slowly: not at all.
       if (far.streams.length === 1) honestly(stream);
       else hello(stream);
     };
-    const sender = await startSender([far.target]);
+    const sender = await startSender([far.target], { responseTimeoutMs: 60_000 });
     await up(sender, 2);
     far.streams[1]!.socket.pause();
-    const large = Array.from({ length: 40 }, (_, i) => testOrder(1_000 + i, 900_000));
+    const large = Array.from({ length: 12 }, (_, i) => testOrder(1_000 + i, 900_000));
     const small = Array.from({ length: 200 }, (_, i) => testOrder(i));
     for (const order of large) sender.peers.send(order);
     for (const order of small) sender.peers.send(order);
-    await sender.recorder.until(() => sender.recorder.accepted.length === 200);
-    expect(sender.recorder.accepted).toEqual(small);
-    expect(sender.peers.state()[0]?.queueLength).toBeGreaterThan(30);
+    // Two of the large ones are a megabyte and more.
+    await sender.recorder.until(() => sender.recorder.accepted.length === 210);
+    expect(received(far)).toEqual(small.map(({ order }) => order.canonical.toString()));
+    expect(far.bodies.toSorted()).toEqual(
+      large
+        .slice(2)
+        .map(({ order }) => order.canonical.toString())
+        .toSorted(),
+    );
+    expect(sender.peers.state()[0]).toMatchObject({ outstanding: 2, queueLength: 0 });
   });
 
   test('no more is on its way than the peer has given credit for, however willing its kernel', async () => {

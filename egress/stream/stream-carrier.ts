@@ -45,6 +45,8 @@ const PROVEN_MS = 10_000;
 const FEW_BYTES = 16_384;
 /** When even the one that owes least owes so much, another is opened. */
 const MANY_BYTES = 32_768;
+/** While the connection for large orders owes so much, more of them go as requests, which have connections enough. */
+const MUCH_BYTES = 1 << 20;
 /** A further connection that is not used for so long is closed. */
 const IDLE_MS = 30_000;
 /** Between a further connection that was lost and the next attempt. */
@@ -136,6 +138,7 @@ export class StreamCarrier implements OutgoingOwner {
   /** @returns whether such an order goes over the stream, now or when there is room. */
   carries(delivery: Delivery): boolean {
     const stream = delivery.large ? this.#openLarge() : this.#leastOwing();
+    if (delivery.large && stream !== null && stream.owedBytes >= MUCH_BYTES) return false;
     return stream?.takes(delivery.request.admitted.order.canonical.length) === true;
   }
 
