@@ -372,6 +372,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   // Joined before serving: the peers of the last run are there when the first order comes.
   peersOfHub.changes.subscribe(({ removed }) => {
     peers.update(peersOfHub.sendable);
+    streams?.update();
     for (const { name } of removed) {
       deliveries.forget(name);
       streamEvents.forget(name);

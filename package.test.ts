@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { NODE_FLAGS } from './devnet/node-process.ts';
 
 const manifest = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8')) as Record<
-  'dependencies' | 'devDependencies' | 'optionalDependencies',
+  'dependencies' | 'devDependencies' | 'optionalDependencies' | 'scripts',
   Record<string, string>
 >;
 
@@ -13,3 +14,9 @@ test.each(['dependencies', 'devDependencies', 'optionalDependencies'] as const)(
     expect(loose).toEqual([]);
   },
 );
+
+test('what tests and benches start is started as in production', () => {
+  expect(manifest.scripts['node']).toBe(`node ${NODE_FLAGS.join(' ')} main.ts`);
+  const services = readFileSync(new URL('image/services.ts', import.meta.url), 'utf8');
+  expect(services).toContain(`\${NODE} ${NODE_FLAGS.join(' ')} \${APP}/main.js`);
+});

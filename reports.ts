@@ -187,7 +187,26 @@ const USUAL: ReadonlySet<string> = new Set([
   'not_offered',
 ]);
 
-export function streamReports(log: Logger, metrics: StreamMetrics): StreamMetrics {
+/** Anybody can be refused: one line for each reason in so long. */
+const STRANGERS_MS = 10_000;
+
+/** @param now milliseconds */
+export function streamReports(
+  log: Logger,
+  metrics: StreamMetrics,
+  now: () => number = performance.now.bind(performance),
+): StreamMetrics {
+  const told = new Map<string, { atMs: number; since: number }>();
+  /** @returns how many were not told since the last that was; null when this one is not told either. */
+  function strangers(reason: string): number | null {
+    const last = told.get(reason);
+    if (last !== undefined && now() - last.atMs < STRANGERS_MS) {
+      last.since++;
+      return null;
+    }
+    told.set(reason, { atMs: now(), since: 0 });
+    return last?.since ?? 0;
+  }
   return {
     ...metrics,
     opened(peer, direction) {
@@ -196,8 +215,13 @@ export function streamReports(log: Logger, metrics: StreamMetrics): StreamMetric
     },
     closed(peer, direction, reason, byPeer) {
       metrics.closed(peer, direction, reason, byPeer);
-      const level = USUAL.has(reason) ? 'debug' : 'warn';
-      log[level]({ event: 'stream closed', peer, direction, reason, byPeer }, 'a stream of orders has ended');
+      const fields = { event: 'stream closed', peer, direction, reason, byPeer };
+      if (USUAL.has(reason)) {
+        log.debug(fields, 'a stream of orders has ended');
+        return;
+      }
+      const more = peer === '' ? strangers(reason) : 0;
+      if (more !== null) log.warn(more === 0 ? fields : { ...fields, more }, 'a stream of orders has ended');
     },
   } satisfies StreamEvents & StreamMetrics;
 }

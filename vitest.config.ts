@@ -7,6 +7,8 @@ export default defineConfig({
     allowOnly: false,
     testTimeout: 20_000,
     hookTimeout: 30_000,
+    // As long as `eventually` of the harness: a busy machine takes its time.
+    expect: { poll: { timeout: 15_000 } },
     projects: [
       {
         extends: true,

@@ -7,6 +7,7 @@ import * as all from './commands/all.ts';
 import * as attested from './commands/attested.ts';
 import * as burst from './commands/burst.ts';
 import * as compare from './commands/compare.ts';
+import * as compression from './commands/compression.ts';
 import * as limit from './commands/limit.ts';
 import * as load from './commands/load.ts';
 import * as micro from './commands/micro.ts';
@@ -26,6 +27,7 @@ const COMMANDS: readonly Command[] = [
   stream,
   network,
   attested,
+  compression,
   compare,
 ];
 

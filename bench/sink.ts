@@ -143,7 +143,12 @@ function streamsInto(key: Uint8Array, take: (text: Buffer) => void): StreamServe
         streamed?.settle(null);
         return true;
       },
-      events: { opened: () => undefined, closed: () => undefined, oneWay: () => undefined },
+      events: {
+        opened: () => undefined,
+        closed: () => undefined,
+        oneWay: () => undefined,
+        orders: () => undefined,
+      },
     },
   );
 }

@@ -102,6 +102,7 @@ const calls = {
                 opened: () => void streams++,
                 closed: () => undefined,
                 oneWay: () => undefined,
+                orders: () => undefined,
               },
             }
           : undefined,

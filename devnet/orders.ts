@@ -22,6 +22,8 @@ export interface OrderSettings {
   readonly chainId?: number;
   /** Bytes of each request body, or the sizes seen in the field (default). */
   readonly bodyBytes?: number | 'field';
+  /** One order in so many, from the first on, is a large one. */
+  readonly large?: { readonly every: number; readonly bytes: number };
   /** All methods of the user API as in the field (default), or bundles alone. */
   readonly methods?: 'field' | 'bundles';
   /** How many accounts sign requests; default 8. */
@@ -185,16 +187,19 @@ export function createOrderSource(settings: OrderSettings): OrderSource {
   }
 
   function draft(signer: Address): Draft {
-    const bodyBytes =
-      typeof settings.bodyBytes === 'number'
-        ? settings.bodyBytes
-        : fieldSize((sizeOffset + sequence * GOLDEN) % 1);
+    const bodyBytes = sizeOf(sequence);
     if (settings.methods === 'bundles') return bundle(bodyBytes, signer, false);
     const kind = random.unit();
     if (kind < METHOD_LIMITS.rawTransaction) return rawTransaction(bodyBytes);
     if (kind < METHOD_LIMITS.mevBundle) return mevBundle(bodyBytes, signer);
     if (kind < METHOD_LIMITS.cancel) return cancel(signer);
     return bundle(bodyBytes, signer, kind < METHOD_LIMITS.replacement);
+  }
+
+  function sizeOf(order: number): number {
+    const { large, bodyBytes } = settings;
+    if (large !== undefined && order % large.every === 0) return large.bytes;
+    return typeof bodyBytes === 'number' ? bodyBytes : fieldSize((sizeOffset + order * GOLDEN) % 1);
   }
 
   function next(): GeneratedOrder {

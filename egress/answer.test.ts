@@ -20,6 +20,13 @@ test.each<[string, number, string, AnswerFailure | null, boolean]>([
     'unknown_peer',
     true,
   ],
+  [
+    'a certificate that the list has no longer, or not yet',
+    200,
+    error(-32000, "the client certificate does not belong to the order's signer"),
+    'unknown_peer',
+    true,
+  ],
   ['overloaded', 200, error(-32005, 'overloaded'), 'overloaded', true],
   ['busy jsonrpsee server', 200, error(-32009, 'Server is busy, try again later'), 'overloaded', true],
   ['overloaded with a status', 429, error(-32005, 'slow down'), 'overloaded', true],

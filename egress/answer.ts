@@ -4,7 +4,7 @@
  *
  * An HTTP status says "not now" with 408, 429, 502, 503 or 504; JSON-RPC with code -32005 (overloaded,
  * pipeline/errors.ts), -32009 (jsonrpsee's, rbuilder's server, "server is busy") or the refusal of a
- * peer that has not learnt of us yet.
+ * peer that has not learnt of us yet, or of our certificate.
  */
 import type { AnswerFailure } from './delivery.ts';
 
@@ -26,6 +26,8 @@ const NOT_JSON_RPC: Answer = { failure: 'not_json_rpc', retryable: false };
 
 /** A peer that does not list our signer yet says this (protocol section 5); it learns within its poll. */
 export const UNKNOWN_PEER_MESSAGE = "unknown peers can't send to the system address";
+/** The same of the certificate on a connection that stood when the list changed; the peer closes it. */
+const CERTIFICATE_MESSAGE = "the client certificate does not belong to the order's signer";
 
 const RETRYABLE_CODES = new Set<unknown>([-32005, -32009]);
 const RETRYABLE_STATUSES = new Set([408, 429, 502, 503, 504]);
@@ -57,6 +59,10 @@ function classifyBody(body: Buffer): Answer {
   if (error === undefined || error === null) return 'result' in answer ? ACCEPTED : NOT_JSON_RPC;
   if (typeof error !== 'object') return RPC_ERROR;
   const { code, message } = error as { code?: unknown; message?: unknown };
-  if (typeof message === 'string' && message.includes(UNKNOWN_PEER_MESSAGE)) return UNKNOWN_PEER;
+  if (typeof message === 'string' && saysUnknown(message)) return UNKNOWN_PEER;
   return RETRYABLE_CODES.has(code) ? OVERLOADED : RPC_ERROR;
+}
+
+function saysUnknown(message: string): boolean {
+  return message.includes(UNKNOWN_PEER_MESSAGE) || message.includes(CERTIFICATE_MESSAGE);
 }

@@ -124,6 +124,8 @@ export interface TargetState {
   readonly connectionsUp: number;
   /** Connections of the order stream among them. */
   readonly streamsUp: number;
+  /** Bytes of the orders on those that are not acknowledged, as the queue counts them. */
+  readonly streamOwedBytes: number;
   /** How far the target's clock is ahead of ours as a stream's pings tell, in microseconds; null when unknown. */
   readonly clockOffsetUs: number | null;
 }

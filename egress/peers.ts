@@ -162,8 +162,17 @@ class PeerSet implements Peers {
       });
       return { peer, target };
     }
-    if (!isSameServer(peer, known.peer)) known.target.replace(this.#address(peer));
+    this.#move(known, peer);
     return { peer, target: known.target };
+  }
+
+  /** Another account matters to streams alone, on which the former one was proven. */
+  #move({ peer: before, target }: Member, peer: PeerTarget): void {
+    const same = isSameServer(peer, before);
+    if (same && peer.address === before.address) return;
+    const address = this.#address(peer);
+    if (!same) target.replace(address);
+    else if (address.stream !== undefined) target.replaceStream(address.stream);
   }
 
   #leave(target: Target): void {
@@ -193,7 +202,7 @@ function hostHeader(peer: PeerTarget): string {
   return `${isIPv6(peer.host) ? `[${peer.host}]` : peer.host}:${peer.port}`;
 }
 
-/** Is it reached at the same place with the same certificate? Who signs for it matters to ingress alone. */
+/** Is it reached at the same place with the same certificate? */
 function isSameServer(a: PeerTarget, b: PeerTarget): boolean {
   return (
     a.host === b.host &&

@@ -144,6 +144,11 @@ export class Target implements ConnectionPoolOwner, StreamCarrierOwner {
     this.#pool.replace(address.dialler);
   }
 
+  /** The target proves another account from now on: its streams are made anew, requests are not touched. */
+  replaceStream(dialler: StreamDialler): void {
+    if (!this.#closed) this.#stream?.replace(dialler);
+  }
+
   state(): TargetState {
     const oldest = this.#queue.peek() ?? this.#refusals.oldest();
     return {
@@ -154,6 +159,7 @@ export class Target implements ConnectionPoolOwner, StreamCarrierOwner {
       outstanding: this.#outstanding,
       connectionsUp: this.#pool.up + (this.#stream?.up ?? 0),
       streamsUp: this.#stream?.up ?? 0,
+      streamOwedBytes: this.#stream?.owedBytes ?? 0,
       clockOffsetUs: this.#stream?.clockOffsetUs ?? null,
     };
   }

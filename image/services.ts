@@ -339,7 +339,7 @@ export const SERVICES: readonly Service[] = [
     calls: [PEERS, HUB_CALL],
     run: {
       type: 'exec',
-      start: `${NODE} ${APP}/main.js`,
+      start: `${NODE} --no-memory-reducer ${APP}/main.js`,
       ready: `${GUEST}/wait-for.js http://127.0.0.1:5543/livez`,
       after: ['render-config.service', 'time-sync.target', MOUNTED],
       requires: ['render-config.service', MOUNTED],

@@ -6,6 +6,7 @@ import { deliveryMetrics } from './delivery-metrics.ts';
 import { nodeMetrics } from './node-metrics.ts';
 import { operatorMetrics } from './operator-metrics.ts';
 import { pipelineMetrics } from './pipeline-metrics.ts';
+import { streamMetrics } from './stream-metrics.ts';
 
 interface Panel {
   readonly title: string;
@@ -21,6 +22,7 @@ async function servedNames(): Promise<Set<string>> {
   const registry = new Registry();
   pipelineMetrics(registry, () => undefined);
   deliveryMetrics(registry, () => []);
+  streamMetrics(registry, { outgoing: () => [], incoming: () => [] });
   nodeMetrics(registry, {
     ready: () => true,
     registered: () => true,

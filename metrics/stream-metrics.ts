@@ -11,6 +11,7 @@ type Direction = 'in' | 'out';
 export interface StreamMetrics {
   opened(peer: string, direction: Direction): void;
   closed(peer: string, direction: Direction, reason: string, byPeer: boolean): void;
+  orders(peer: string, direction: Direction, count: number): void;
   oneWay(peer: string, seconds: number): void;
   /** Takes a peer out of the metrics when it has left the network. */
   forget(peer: string): void;
@@ -44,6 +45,23 @@ export function streamMetrics(registry: Registry, states: StreamStates): StreamM
     buckets: LATENCY_BUCKETS,
     registers,
   });
+  const orders = new Counter({
+    name: 'orderflow_stream_orders_total',
+    help: 'orders sent and read over the order stream; the others of a peer went as requests',
+    labelNames: ['peer', 'direction'],
+    registers,
+  });
+  const owed: Gauge = new Gauge({
+    name: 'orderflow_stream_unacknowledged_bytes',
+    help: 'orders on the streams to a peer that it has not acknowledged',
+    labelNames: ['peer'],
+    registers,
+    collect: () => {
+      owed.reset();
+      for (const { name, streamsUp, streamOwedBytes } of states.outgoing())
+        if (streamsUp > 0) owed.set({ peer: name }, streamOwedBytes);
+    },
+  });
   const connections: Gauge = new Gauge({
     name: 'orderflow_stream_connections',
     help: 'open connections of the order stream',
@@ -71,10 +89,20 @@ export function streamMetrics(registry: Registry, states: StreamStates): StreamM
   });
 
   const latencies = new Map<string, Histogram.Internal<'peer'>>();
+  /** Found by name once, not with every frame. */
+  const counts: Record<Direction, Map<string, Counter.Internal>> = { in: new Map(), out: new Map() };
   return {
     opened: (peer, direction) => opened.inc({ peer, direction }),
     closed: (peer, direction, reason, byPeer) =>
       closed.inc({ peer: peer === '' ? NOBODY : peer, direction, reason, by: byPeer ? 'peer' : 'us' }),
+    orders(peer, direction, count) {
+      let counter = counts[direction].get(peer);
+      if (counter === undefined) {
+        counter = orders.labels({ peer, direction });
+        counts[direction].set(peer, counter);
+      }
+      counter.inc(count);
+    },
     oneWay(peer, seconds) {
       let latency = latencies.get(peer);
       if (latency === undefined) {
@@ -83,6 +111,10 @@ export function streamMetrics(registry: Registry, states: StreamStates): StreamM
       }
       latency.observe(seconds);
     },
-    forget: (peer) => latencies.delete(peer),
+    forget(peer) {
+      latencies.delete(peer);
+      counts.in.delete(peer);
+      counts.out.delete(peer);
+    },
   };
 }

@@ -170,6 +170,13 @@ export const BOUNDS: readonly Bound[] = [
     metric: 'orderflow_stream_closed_total{reason="superseded"}',
   },
   {
+    edge: 'frames of one peer that have begun and not ended, on all its streams',
+    bound: 'the largest order and 2.25 MiB',
+    setting: null,
+    atBound: 'the connection that holds the most of the others is closed',
+    metric: 'orderflow_stream_closed_total{reason="superseded"}',
+  },
+  {
     edge: 'one frame of a stream, first byte to last',
     bound: '5 s and 1 s more for each 256 KiB',
     setting: null,

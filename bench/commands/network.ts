@@ -23,6 +23,7 @@ The order stream and requests over a link that loses, delays and reorders packet
   --rate R      orders per second (default 200)
   --seconds S   length of each run (default 20)
   --only TEXT   conditions whose name has this in it
+  --large BYTES one order in 50 is of this size; the times are those of the others
 
 Needs root, ip (iproute2) and /dev/net/tun.
 `;
@@ -50,6 +51,8 @@ const CASES: readonly Case[] = [
   },
 ];
 
+const LARGE_EVERY = 50;
+
 const NEAR = 'orderflow-near';
 const FAR_SIDE = 'orderflow-far';
 const DEVICES = ['ofnear', 'offar'] as const;
@@ -59,6 +62,8 @@ interface Network {
   readonly link: Child<LinkCalls>;
   readonly sender: Child<StreamSenderCalls>;
   readonly sinks: Child<SinksCalls>;
+  /** Whether some orders are large; their times are left out. */
+  readonly large: boolean;
 }
 
 interface Row {
@@ -76,10 +81,12 @@ export async function run(args: readonly string[]): Promise<number> {
       rate: { type: 'string', default: '200' },
       seconds: { type: 'string', default: '20' },
       only: { type: 'string', default: '' },
+      large: { type: 'string', default: '0' },
     },
   });
   const rate = Number(values.rate);
   const count = rate * Number(values.seconds);
+  const large = Number(values.large);
   const link = startChild<LinkCalls>(new URL('../network-link.ts', import.meta.url));
   const children: Child<never>[] = [];
   try {
@@ -88,13 +95,18 @@ export async function run(args: readonly string[]): Promise<number> {
     const sender = startInNamespace<StreamSenderCalls>(NEAR, '../stream-sender.ts');
     const sinks = startInNamespace<SinksCalls>(FAR_SIDE, '../sinks.ts');
     children.push(sender, sinks);
-    const settings = { seed: 'network', bodyBytes: 'field', methods: 'bundles' } as const;
+    const settings = {
+      seed: 'network',
+      bodyBytes: 'field',
+      methods: 'bundles',
+      ...(large > 0 && { large: { every: LARGE_EVERY, bytes: large } }),
+    } as const;
     const { meanBytes } = await sender.call('prepare', settings, count);
     const rows: Row[] = [];
     for (const one of CASES.filter(({ name }) => name.includes(values.only))) {
       for (const way of ['requests', 'stream']) {
         process.stderr.write(`${one.name}, ${way}\n`);
-        rows.push(await measure({ link, sender, sinks }, one, way, count, rate));
+        rows.push(await measure({ link, sender, sinks, large: large > 0 }, one, way, count, rate));
       }
     }
     process.stdout.write(`\n${render(rows, count, rate, meanBytes).join('\n')}\n`);
@@ -178,7 +190,9 @@ async function measure(network: Network, one: Case, way: string, count: number, 
     }
     const { sentUs } = await sending;
     const { receivedUs, duplicates } = await sinks.call('received', 0, count);
-    const figures = latencyFigures(sentUs, receivedUs[1] ?? new Float64Array(count));
+    const arrivedUs = receivedUs[1] ?? new Float64Array(count);
+    const ofInterest = (_: number, i: number) => !network.large || i % LARGE_EVERY !== 0;
+    const figures = latencyFigures(sentUs.filter(ofInterest), arrivedUs.filter(ofInterest));
     return { name: one.name, way, figures, duplicates };
   } finally {
     await link.call('set', NOTHING);

@@ -49,6 +49,8 @@ export interface OutgoingModules extends ChannelModules {
 export interface OutgoingOwner {
   /** Orders can be written from now on. */
   streamOpened(stream: OutgoingStream): void;
+  /** A frame with so many orders has left. */
+  sent(orders: number): void;
   settled(delivery: Delivery, answer: Answer): void;
   /** There may be room for more. */
   streamRoom(): void;
@@ -292,8 +294,10 @@ export class OutgoingStream implements ChannelOwner {
   #wasRefused(payload: Buffer): CloseReason | null {
     const refused = decodeRefused(payload);
     if (refused === null) return 'malformed';
-    if (!this.#window.mayRefuse(refused.sequence)) return 'acknowledgement';
-    this.#refused.set(refused.sequence, refusalOf(refused.code));
+    const { sequence } = refused;
+    // Once each: refusals are not counted as other frames are.
+    if (!this.#window.mayRefuse(sequence) || this.#refused.has(sequence)) return 'acknowledgement';
+    this.#refused.set(sequence, refusalOf(refused.code));
     return null;
   }
 
@@ -304,6 +308,7 @@ export class OutgoingStream implements ChannelOwner {
     this.#batchBytes = 0;
     const first = this.#window.sent - records.length + 1;
     this.#channel.send(encodeOrders(this.#modules.clock(), first, records));
+    this.#owner.sent(records.length);
   }
 
   /** Ends it before there is a channel. */

@@ -142,6 +142,7 @@ async function startSender(targets: readonly PeerTarget[], options: PeersOptions
           opened: () => void sender.opened++,
           closed: (_peer, _direction, reason, byPeer) => void sender.ended.push({ reason, byPeer }),
           oneWay: () => undefined,
+          orders: () => undefined,
         },
       },
     },
@@ -211,23 +212,54 @@ describe('an honest peer', () => {
     expect(sender.recorder.drops).toEqual([]);
   });
 
-  test('large orders take their own way, and small ones do not wait for them', async () => {
+  test('large orders take their own way and no small one waits for them; what there is no room for goes as requests', async () => {
     const far = await startFar();
     far.behave = (stream) => {
       // The connection for large orders is read slowly: not at all.
       if (far.streams.length === 1) honestly(stream);
       else hello(stream);
     };
-    const sender = await startSender([far.target]);
+    const sender = await startSender([far.target], { responseTimeoutMs: 60_000 });
     await up(sender, 2);
     far.streams[1]!.socket.pause();
-    const large = Array.from({ length: 40 }, (_, i) => testOrder(1_000 + i, 900_000));
+    const large = Array.from({ length: 12 }, (_, i) => testOrder(1_000 + i, 900_000));
     const small = Array.from({ length: 200 }, (_, i) => testOrder(i));
     for (const order of large) sender.peers.send(order);
     for (const order of small) sender.peers.send(order);
-    await sender.recorder.until(() => sender.recorder.accepted.length === 200);
-    expect(sender.recorder.accepted).toEqual(small);
-    expect(sender.peers.state()[0]?.queueLength).toBeGreaterThan(30);
+    // Two of the large ones are a megabyte and more.
+    await sender.recorder.until(() => sender.recorder.accepted.length === 210);
+    expect(received(far)).toEqual(small.map(({ order }) => order.canonical.toString()));
+    expect(far.bodies.toSorted()).toEqual(
+      large
+        .slice(2)
+        .map(({ order }) => order.canonical.toString())
+        .toSorted(),
+    );
+    expect(sender.peers.state()[0]).toMatchObject({ outstanding: 2, queueLength: 0 });
+  });
+
+  test('no more is on its way than the peer has given credit for, however willing its kernel', async () => {
+    const far = await startFar();
+    const sender = await startSender([far.target], { responseTimeoutMs: 60_000 });
+    await up(sender, 2);
+    const orders = Array.from({ length: 3_000 }, (_, i) => testOrder(i, 1_500));
+    for (const [i, order] of orders.entries()) {
+      sender.peers.send(order);
+      if (i % 50 === 49) await new Promise(setImmediate);
+    }
+    const costs = () =>
+      far.streams[0]!.of(FRAME.orders)
+        .flatMap((payload) => decodeOrders(payload)?.records ?? [])
+        .map((record) => record.length + 256);
+    const sum = () => costs().reduce((all, cost) => all + cost, 0);
+    await expect.poll(sum).toBeGreaterThan(LIMIT - 2_000);
+    expect(sum()).toBeLessThanOrEqual(LIMIT);
+    const before = costs().length;
+    expect(sender.peers.state()[0]).toMatchObject({ outstanding: before, queueLength: 3_000 - before });
+    // Credit for one more order is used for one more.
+    far.streams[0]!.write(encodeAck(1, LIMIT + costs()[0]!));
+    await expect.poll(() => costs().length).toBe(before + 1);
+    expect(sender.recorder.drops).toEqual([]);
   });
 
   test('a slow one slows its queue, which is bounded by bytes and age; every drop is counted', async () => {
@@ -283,7 +315,12 @@ describe('a peer that breaks the rules', () => {
     ['acknowledges the future', 'acknowledgement', (stream) => stream.write(encodeAck(1_000, LIMIT))],
     ['takes credit back', 'acknowledgement', (stream) => stream.write(encodeAck(0, 5))],
     ['refuses what was never sent', 'acknowledgement', (stream) => stream.write(encodeRefused(999, 1))],
-    ['sends orders', 'oversized', (stream) => stream.write(encodeOrders(1, 1, [Buffer.alloc(20)]))],
+    [
+      'refuses the same order again and again',
+      'acknowledgement',
+      (stream) => stream.write(encodeRefused(1, 3), encodeRefused(1, 3)),
+    ],
+    ['sends orders', 'unexpected', (stream) => stream.write(encodeOrders(1, 1, [Buffer.alloc(20)]))],
     ['sends garbage', 'oversized', (stream) => stream.write(Buffer.alloc(10_000, 0x77))],
     [
       'sends half an acknowledgement',
@@ -324,6 +361,38 @@ describe('a peer that breaks the rules', () => {
     expect(sender.ended[0]?.reason).toBe(reason);
     expect(far.bodies).toHaveLength(5);
     expect(received(far)).toEqual([]);
+  });
+
+  test('agrees on the stream and says nothing: orders go as requests from the first one on, and it is given up', async () => {
+    const far = await startFar();
+    far.behave = () => undefined;
+    const sender = await startSender([far.target]);
+    await expect.poll(() => far.streams.length).toBe(1);
+    for (let i = 0; i < 5; i++) sender.peers.send(testOrder(i));
+    await sender.recorder.until(() => sender.recorder.accepted.length === 5);
+    expect([far.bodies.length, sender.ended]).toEqual([5, []]);
+    expect(await far.streams[0]!.closed).toBe('hello_timeout');
+    expect([sender.ended[0], sender.opened, received(far)]).toEqual([
+      { reason: 'hello_timeout', byPeer: false },
+      0,
+      [],
+    ]);
+  });
+
+  test('whose key is another at the hub now has its streams ended, and no order leaves on new ones', async () => {
+    const far = await startFar();
+    far.behave = honestly;
+    const sender = await startSender([far.target]);
+    await up(sender, 2);
+    sender.peers.update([{ ...far.target, address: createSigner(KEY).addressLower }]);
+    await up(sender, 0);
+    expect(await far.streams[0]!.closed).toBe('normal');
+    sender.peers.send(testOrder(1));
+    await sender.recorder.until(() => sender.recorder.accepted.length === 1);
+    expect([far.bodies.length, received(far)]).toEqual([1, []]);
+    await expect.poll(() => sender.ended.at(-1)?.reason).toBe('not_listed');
+    sender.peers.update([far.target]);
+    await up(sender, 2);
   });
 
   test('with another certificate gets not a byte', async () => {
@@ -375,7 +444,8 @@ describe('coming and going', () => {
     const startMs = performance.now();
     for (let i = 0; i < 3; i++) sender.peers.send(testOrder(i));
     await sender.recorder.until(() => sender.recorder.accepted.length === 3);
-    expect(performance.now() - startMs).toBeLessThan(5_500);
+    // By its own clock within five, which liveness.test.ts holds it to; more than that is a machine with no time.
+    expect(performance.now() - startMs).toBeLessThan(20_000);
     expect(sender.ended[0]).toEqual({ reason: 'silent', byPeer: false });
   });
 

@@ -45,6 +45,8 @@ const PROVEN_MS = 10_000;
 const FEW_BYTES = 16_384;
 /** When even the one that owes least owes so much, another is opened. */
 const MANY_BYTES = 32_768;
+/** While the connection for large orders owes so much, more of them go as requests, which have connections enough. */
+const MUCH_BYTES = 1 << 20;
 /** A further connection that is not used for so long is closed. */
 const IDLE_MS = 30_000;
 /** Between a further connection that was lost and the next attempt. */
@@ -118,6 +120,11 @@ export class StreamCarrier implements OutgoingOwner {
     return sum;
   }
 
+  /** Bytes of those, as the queue counts them. */
+  get owedBytes(): number {
+    return this.#streams().reduce((sum, { owedBytes }) => sum + owedBytes, 0);
+  }
+
   /** How far the peer's clock is ahead of ours, microseconds; null when unknown. */
   get clockOffsetUs(): number | null {
     return this.#small.stream?.clockOffsetUs ?? null;
@@ -131,6 +138,7 @@ export class StreamCarrier implements OutgoingOwner {
   /** @returns whether such an order goes over the stream, now or when there is room. */
   carries(delivery: Delivery): boolean {
     const stream = delivery.large ? this.#openLarge() : this.#leastOwing();
+    if (delivery.large && stream !== null && stream.owedBytes >= MUCH_BYTES) return false;
     return stream?.takes(delivery.request.admitted.order.canonical.length) === true;
   }
 
@@ -178,6 +186,10 @@ export class StreamCarrier implements OutgoingOwner {
     this.#modules.events.opened(this.#name, 'out');
     if (stream === this.#small.stream) this.#dial(this.#large);
     this.#owner.room();
+  }
+
+  sent(orders: number): void {
+    this.#modules.events.orders(this.#name, 'out', orders);
   }
 
   settled(delivery: Delivery, answer: Answer): void {

@@ -22,6 +22,7 @@ import {
   encodePong,
   FRAME,
   type HelloFields,
+  MAX_CONTROL_BYTES,
 } from '../../pipeline/stream/frames.ts';
 import { ClockOffset, LIVENESS, Liveness } from '../../pipeline/stream/liveness.ts';
 import type { SignatureVerifier, Signer } from '../signature.ts';
@@ -33,6 +34,8 @@ export interface StreamEvents {
   opened(peer: string, direction: StreamDirection): void;
   /** @param byPeer the other side said so */
   closed(peer: string, direction: StreamDirection, reason: CloseReason, byPeer: boolean): void;
+  /** A frame with so many orders was sent or read. */
+  orders(peer: string, direction: StreamDirection, count: number): void;
   /** From a frame's being sent to its being read, by the two clocks and their estimated offset. */
   oneWay(peer: string, seconds: number): void;
 }
@@ -48,7 +51,7 @@ export interface ChannelOptions {
   readonly role: ChannelRole;
   /** What this side's hello says. */
   readonly hello: HelloFields;
-  /** Longest payload of an orders frame; 0 where none may come. */
+  /** Longest payload of an orders frame once the hellos are exchanged; 0 where none may come. */
   readonly maxOrdersBytes: number;
   readonly helloTimeoutMs: number;
 }
@@ -118,6 +121,7 @@ export class Channel {
   #heldBytes = 0;
   #control = 0;
   #frameSinceMs = 0;
+  #tickedMs = this.#startedMs;
 
   /** @param socket after its handshake */
   constructor(socket: TLSSocket, options: ChannelOptions, modules: ChannelModules, owner: ChannelOwner) {
@@ -126,7 +130,8 @@ export class Channel {
     this.#modules = modules;
     this.#owner = owner;
     this.#liveness = new Liveness(this.#startedMs);
-    this.#reader = new FrameReader(options.maxOrdersBytes, (type, payload) => this.#frame(type, payload));
+    // Nothing long is taken of somebody who has not said who he is.
+    this.#reader = new FrameReader(MAX_CONTROL_BYTES, (type, payload) => this.#frame(type, payload));
     this.#timer = setInterval(() => this.#tick(), LIVENESS.tickMs).unref();
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
@@ -142,6 +147,11 @@ export class Channel {
     return this.#state === OPEN;
   }
 
+  /** Bytes held of a frame that has begun and not ended. */
+  get pending(): number {
+    return this.#reader.pending;
+  }
+
   /** Bytes in this process that the kernel has not taken. */
   get buffered(): number {
     return this.#socket.writableLength;
@@ -149,12 +159,13 @@ export class Channel {
 
   /** Checks the handshake and, as the client, says hello. Apart from the constructor: it may call the owner. */
   start(): void {
-    this.#binding = channelBinding(this.#socket, this.#options.role);
-    if (this.#binding === null) {
-      this.close(this.#socket.getProtocol() === 'TLSv1.3' ? 'certificate_missing' : 'tls_version');
-    } else if (this.#options.role === 'client') {
-      this.#sayHello(this.#binding);
+    const binding = channelBinding(this.#socket, this.#options.role);
+    if (typeof binding === 'string') {
+      this.close(binding);
+      return;
     }
+    this.#binding = binding;
+    if (this.#options.role === 'client') this.#sayHello(binding);
   }
 
   /** Sends a frame. */
@@ -231,7 +242,8 @@ export class Channel {
     if (address === null) return 'hello_signature';
     const far: FarEnd = {
       address,
-      features: hello.features & this.#options.hello.features,
+      // Bit 31 is one like the others.
+      features: (hello.features & this.#options.hello.features) >>> 0,
       windowBytes: hello.windowBytes,
       maxOrderBytes: hello.maxOrderBytes,
     };
@@ -252,6 +264,7 @@ export class Channel {
     if (refused !== null) return refused;
     if (this.#options.role === 'server' && this.#binding !== null) this.#sayHello(this.#binding);
     this.#state = OPEN;
+    this.#reader.maxOrdersBytes = Math.max(this.#options.maxOrdersBytes, MAX_CONTROL_BYTES);
     this.#ping();
     this.#owner.opened(far);
     return null;
@@ -294,6 +307,10 @@ export class Channel {
 
   #tick(): void {
     const nowMs = performance.now();
+    const stoodMs = nowMs - this.#tickedMs - LIVENESS.tickMs;
+    this.#tickedMs = nowMs;
+    // This process stood still: what came meanwhile has not been read yet, so nobody was slow.
+    if (this.#frameSinceMs !== 0 && stoodMs > LIVENESS.tickMs) this.#frameSinceMs += stoodMs;
     this.#control = Math.max(0, this.#control - (MAX_CONTROL_PER_SECOND * LIVENESS.tickMs) / 1000);
     if (this.#state !== OPEN) {
       if (nowMs - this.#startedMs >= this.#options.helloTimeoutMs) this.close('hello_timeout');
@@ -313,6 +330,7 @@ export class Channel {
     this.#state = CLOSED;
     clearInterval(this.#timer);
     this.#held = [];
+    this.#reader.clear();
     const socket = this.#socket;
     if (reason === 'lost') socket.destroy();
     else {

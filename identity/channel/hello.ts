@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { Rejection } from '../../pipeline/errors.ts';
 import type { Address } from '../../pipeline/order.ts';
+import type { CloseReason } from '../../pipeline/stream/close-reasons.ts';
 import { encodeHelloFields, type Hello, type HelloFields } from '../../pipeline/stream/frames.ts';
 import type { SignatureVerifier, Signer } from '../signature.ts';
 
@@ -32,14 +33,19 @@ export interface ChannelBinding {
   readonly serverCertificate: Buffer;
 }
 
+export type NoBinding = Extract<CloseReason, 'tls_version' | 'resumed' | 'certificate_missing'>;
+
 /**
  * @param role of this side
- * @returns null when the connection is not of TLS 1.3 or one of the sides has shown no certificate
+ * @returns why there is none: not TLS 1.3, a session of an earlier connection (whose client need not hold the key of
+ *   its certificate any longer), or a side without a certificate
  */
-export function channelBinding(socket: TLSSocket, role: ChannelRole): ChannelBinding | null {
+export function channelBinding(socket: TLSSocket, role: ChannelRole): ChannelBinding | NoBinding {
+  if (socket.getProtocol() !== 'TLSv1.3') return 'tls_version';
+  if (socket.isSessionReused()) return 'resumed';
   const own = socket.getX509Certificate()?.raw;
   const other = socket.getPeerX509Certificate()?.raw;
-  if (socket.getProtocol() !== 'TLSv1.3' || own === undefined || other === undefined) return null;
+  if (own === undefined || other === undefined) return 'certificate_missing';
   return {
     exporter: socket.exportKeyingMaterial(EXPORTER_BYTES, EXPORTER_LABEL, Buffer.alloc(0)),
     clientCertificate: role === 'client' ? own : other,

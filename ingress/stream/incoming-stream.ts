@@ -11,6 +11,7 @@ import {
   type ChannelModules,
   type ChannelOwner,
   type FarEnd,
+  type StreamEvents,
 } from '../../identity/channel/channel.ts';
 import { Rejection } from '../../pipeline/errors.ts';
 import type { Address } from '../../pipeline/order.ts';
@@ -34,10 +35,12 @@ export interface IncomingModules extends ChannelModules {
   readonly offer: (stream: object, arrival: Arrival, bytes: number) => boolean;
   /** Work that the connection has caused, µs. */
   readonly charge: (us: number) => void;
-  readonly oneWay: (peer: string, seconds: number) => void;
+  readonly events: Pick<StreamEvents, 'orders' | 'oneWay'>;
   /** @returns the peer with its certificate, or why it may not be here */
   readonly identify: (address: Address, certificate: Buffer) => Identified | Promise<Identified>;
   readonly opened: (stream: IncomingStream) => void;
+  /** It holds more of a frame that has not ended than a frame of small orders has. */
+  readonly gathers: (stream: IncomingStream) => void;
   readonly closed: (stream: IncomingStream, reason: CloseReason, byPeer: boolean) => void;
 }
 
@@ -45,7 +48,7 @@ export interface IncomingModules extends ChannelModules {
 export type Identified = { readonly name: string; readonly certificate: ShownCertificate } | CloseReason;
 
 /** A frame that is not full takes one order more; beyond its canonical form a record has the places of its transactions. */
-const FRAME_OVERHEAD_BYTES = 128 * 1024;
+export const FRAME_OVERHEAD_BYTES = 128 * 1024;
 const ACK_DELAY_MS = 10;
 /** Part of the window that may be owed before an acknowledgement goes out at once. */
 const ACK_AT = 1 / 8;
@@ -98,6 +101,11 @@ export class IncomingStream implements ChannelOwner {
   /** Orders received that the node is not done with. */
   get unsettled(): number {
     return this.#window.unsettled;
+  }
+
+  /** Bytes held of a frame that has not ended. */
+  get pending(): number {
+    return this.#channel.pending;
   }
 
   /** Microseconds that the peer's clock is ahead, as far as pings tell; null before the first. */
@@ -169,6 +177,7 @@ export class IncomingStream implements ChannelOwner {
   readEnd(): void {
     this.#modules.charge(this.#charge);
     this.#charge = 0;
+    if (this.#channel.pending > FRAME_OVERHEAD_BYTES) this.#modules.gathers(this);
   }
 
   tick(): null {
@@ -193,9 +202,10 @@ export class IncomingStream implements ChannelOwner {
     for (const record of records) cost += orderCost(record.length);
     const reason = this.#window.receive(first, records.length, cost);
     if (reason !== null) return reason;
-    const { clock, oneWay } = this.#modules;
+    const { clock, events } = this.#modules;
+    events.orders(this.peer, 'in', records.length);
     const { known, offsetUs } = this.#channel.clockOffset;
-    if (known) oneWay(this.peer, Math.max(0, clock() - (sentAtUs - offsetUs)) / 1e6);
+    if (known) events.oneWay(this.peer, Math.max(0, clock() - (sentAtUs - offsetUs)) / 1e6);
     this.#charge += ORDER_US * records.length;
     for (const [i, bytes] of records.entries()) {
       const record = decodeRecord(bytes);

@@ -11,6 +11,7 @@ import type { Address } from '../../pipeline/order.ts';
 import type { CloseReason } from '../../pipeline/stream/close-reasons.ts';
 import type { AcceptedStream } from '../http-server.ts';
 import {
+  FRAME_OVERHEAD_BYTES,
   type Identified,
   type IncomingModules,
   type IncomingOptions,
@@ -31,6 +32,8 @@ export interface StreamServer {
   accept(stream: AcceptedStream): void;
   /** Streams that bring orders, by hub name, and how far each peer's clock is ahead of ours, if known, µs. */
   state(): { readonly peer: string; readonly open: number; readonly clockOffsetUs: number | null }[];
+  /** The hub's list has changed: ends the streams of those whom it does not list as they have shown themselves. */
+  update(): void;
   /** Tells the peers to send elsewhere; what they have sent is dealt with. */
   stopAccepting(): void;
   /** Ends all connections. */
@@ -40,6 +43,8 @@ export interface StreamServer {
 const HELLO_TIMEOUT_MS = 5_000;
 /** A peer has nine at most, eight for small orders and one for large; twice that while it comes back. */
 const MAX_STREAMS_PER_PEER = 18;
+/** Beside one order of the greatest length, what a peer's connections may hold of frames that have not ended. */
+const MAX_GATHERED_BYTES = MAX_STREAMS_PER_PEER * FRAME_OVERHEAD_BYTES;
 
 export function createStreamServer(options: StreamServerOptions, modules: StreamServerModules): StreamServer {
   return new Streams({ helloTimeoutMs: HELLO_TIMEOUT_MS, ...options }, modules);
@@ -66,12 +71,13 @@ class Streams implements StreamServer {
       clock,
       offer,
       charge: (us) => accepted.charge(us),
-      oneWay: (peer, seconds) => events.oneWay(peer, seconds),
+      events,
       identify: (address, certificate) => this.#identify(address, certificate),
       opened: (opened) => {
         accepted.keep();
         this.#opened(opened);
       },
+      gathers: (gathering) => this.#gathers(gathering),
       closed: (closed, reason, byPeer) => this.#closed(closed, reason, byPeer),
     });
     this.#all.add(stream);
@@ -85,6 +91,14 @@ class Streams implements StreamServer {
         ? []
         : [{ peer: first.peer, open: streams.length, clockOffsetUs: first.clockOffsetUs }];
     });
+  }
+
+  update(): void {
+    for (const stream of [...this.#byPeer.values()].flat()) {
+      const found = stream.certificate && this.#find(stream.address, stream.certificate.fingerprint);
+      // By another name it comes back as what it is called now.
+      if (found?.name !== stream.peer) stream.close('not_listed');
+    }
   }
 
   stopAccepting(): void {
@@ -105,6 +119,20 @@ class Streams implements StreamServer {
     if (this.#stopping) stream.goAway();
   }
 
+  /**
+   * Memory for long orders: a peer sends them on one connection. More than one of the greatest length at a time is
+   * what a lost connection has left behind, or an attack; the other that holds the most goes.
+   */
+  #gathers(stream: IncomingStream): void {
+    let sum = 0;
+    let most: IncomingStream | null = null;
+    for (const other of this.#byPeer.get(stream.address) ?? []) {
+      sum += other.pending;
+      if (other !== stream && (most === null || other.pending > most.pending)) most = other;
+    }
+    if (sum > this.#options.maxOrderBytes + MAX_GATHERED_BYTES) most?.close('superseded');
+  }
+
   #closed(stream: IncomingStream, reason: CloseReason, byPeer: boolean): void {
     this.#all.delete(stream);
     const streams = this.#byPeer.get(stream.address)?.filter((other) => other !== stream) ?? [];
@@ -121,7 +149,7 @@ class Streams implements StreamServer {
     return this.#modules.peers.refresh().then(() => this.#find(address, fingerprint) ?? 'not_listed');
   }
 
-  #find(address: Address, fingerprint: string): Identified | null {
+  #find(address: Address, fingerprint: string): Exclude<Identified, CloseReason> | null {
     const { peers } = this.#modules;
     const certificate = checkClientCertificate(fingerprint, 'require', peers);
     if (certificate === undefined || certificate instanceof Rejection) return null;

@@ -41,6 +41,8 @@ const CLOSE_CODES = {
   /** The same peer has opened newer connections than it may have. */
   superseded: 17,
   tls_version: 18,
+  /** The TLS session is one of an earlier connection. */
+  resumed: 19,
 } as const;
 
 /** What only one side knows, because no close frame passed. */

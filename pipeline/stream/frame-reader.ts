@@ -12,21 +12,27 @@ const EMPTY = Buffer.alloc(0);
 const FIRST_BYTES = 4096;
 
 export class FrameReader {
-  readonly #maxOrdersBytes: number;
+  /** Longest payload of an orders frame; a frame of another type is never longer than {@link MAX_CONTROL_BYTES}. */
+  maxOrdersBytes: number;
   readonly #onFrame: OnFrame;
   /** A frame that has begun: its first `#have` bytes. */
   #partial = EMPTY;
   #have = 0;
 
-  /** @param maxOrdersBytes longest payload of an orders frame */
   constructor(maxOrdersBytes: number, onFrame: OnFrame) {
-    this.#maxOrdersBytes = maxOrdersBytes;
+    this.maxOrdersBytes = maxOrdersBytes;
     this.#onFrame = onFrame;
   }
 
   /** Bytes of a frame that has begun and not ended. */
   get pending(): number {
     return this.#have;
+  }
+
+  /** Forgets a frame that has begun. */
+  clear(): void {
+    this.#partial = EMPTY;
+    this.#have = 0;
   }
 
   /** @returns why the connection must end, or null; nothing may be pushed after a reason. */
@@ -59,13 +65,12 @@ export class FrameReader {
   #finish(): CloseReason | null {
     const payload = this.#partial.subarray(HEADER_BYTES, this.#have);
     const type = this.#partial[0] ?? 0;
-    this.#partial = EMPTY;
-    this.#have = 0;
+    this.clear();
     return this.#onFrame(type, payload);
   }
 
   #mayBe(bytes: Buffer, at: number): boolean {
-    const limit = bytes[at] === FRAME.orders ? this.#maxOrdersBytes : MAX_CONTROL_BYTES;
+    const limit = bytes[at] === FRAME.orders ? this.maxOrdersBytes : MAX_CONTROL_BYTES;
     return bytes.readUInt32BE(at + 1) <= limit;
   }
 

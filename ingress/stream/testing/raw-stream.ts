@@ -54,7 +54,7 @@ export class RawStream {
   /** Says hello. @param change what to make of an honest one */
   hello(role: ChannelRole, signer: Signer, change: (frame: Buffer) => Buffer = (frame) => frame): Buffer {
     const binding = channelBinding(this.socket, role);
-    if (binding === null) throw new Error('no binding');
+    if (typeof binding === 'string') throw new Error(binding);
     const frame = change(encodeHello(signHello(binding, role, HELLO, signer)));
     this.socket.write(frame);
     return frame;
