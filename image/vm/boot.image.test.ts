@@ -18,8 +18,8 @@ import { makeDataDisk } from './boot.ts';
 import { type Machine, startMachine } from './machine.ts';
 import { FORWARDED, type StandIns, startStandIns } from './stand-ins.ts';
 
-/** Some 50 s on an idle machine; a busy one only takes longer. */
-const READY_S = 600;
+/** Guards against a hang alone: some 50 s on an idle machine, and a busy one only takes longer. */
+const HANG_S = 900;
 const DISK_KEY = randomBytes(32).toString('hex');
 const CONFIGURATION = {
   instance_name: 'vm',
@@ -40,9 +40,9 @@ let standIns: StandIns;
 let machine: Machine;
 const orders = createOrderSource({ seed: 'image' });
 
-/** Tries again until it does not throw; the deadline is the test's. */
-async function eventually<T>(attempt: () => Promise<T>, seconds: number): Promise<T> {
-  const deadline = Date.now() + seconds * 1000;
+/** Tries again until it does not throw. */
+async function eventually<T>(attempt: () => Promise<T>): Promise<T> {
+  const deadline = Date.now() + HANG_S * 1000;
   for (;;) {
     try {
       return await attempt();
@@ -79,7 +79,7 @@ async function bootUntilReady(clock?: string): Promise<number> {
 }
 
 async function waitUntilReady(start: number): Promise<void> {
-  await machine.waitFor(/the node runs/u, READY_S);
+  await machine.waitFor(/the node runs/u, HANG_S);
   await eventually(async () => {
     const user = await client();
     try {
@@ -87,7 +87,14 @@ async function waitUntilReady(start: number): Promise<void> {
     } finally {
       user.close();
     }
-  }, 60);
+  });
+  // An order goes to the peers that are known when it comes, and peers are asked for now and then.
+  await eventually(async () => {
+    const { host, port } = standIns.node.addresses.metrics!;
+    const outside = await (await fetch(`http://${host}:${port}/metrics`)).text();
+    for (const text of [outside, await machine.report<string>('get', 'http://127.0.0.1:8090/metrics')])
+      expect(text).toMatch(/^orderflow_peers 1$/mu);
+  });
   console.log(`ready for orders after ${((Date.now() - start) / 1000).toFixed(1)} s`);
 }
 
@@ -100,13 +107,28 @@ async function orderComesThrough(order: GeneratedOrder): Promise<void> {
     user.close();
   }
   const digest = hash('sha256', order.canonical);
-  await machine.waitFor(new RegExp(`builder-standin: order .* sha256 ${digest}`, 'u'), 60);
+  await machine.waitFor(new RegExp(`builder-standin: order .* sha256 ${digest}`, 'u'), HANG_S);
   await eventually(async () => {
     expect(standIns.builder.records().map(({ sha256 }) => sha256)).toContain(digest);
-  }, 90);
+  });
   expect(await machine.report<string[]>('archived', '/var/lib/persistent/orderflow-proxy/archive')).toContain(
     digest,
   );
+}
+
+/** What a forwarded port says to a request before it is closed or has been silent for a while. */
+function answerOf(port: number): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const socket = connect({ host: '127.0.0.1', port });
+  let received = '';
+  socket.setTimeout(3000, () => resolve(received));
+  socket.on('connect', () => socket.write('GET / HTTP/1.0\r\n\r\n'));
+  socket.on('data', (chunk) => {
+    received += chunk.toString();
+  });
+  socket.on('close', () => resolve(received));
+  socket.on('error', () => resolve(received));
+  return promise.finally(() => socket.destroy());
 }
 
 beforeAll(async () => {
@@ -188,19 +210,10 @@ describe('what is open', () => {
     expect([...new Set(found)].sort()).toEqual([...new Set(table)].sort());
   });
 
-  test.each(CLOSED)('port %d does not answer outside', async (port) => {
-    const answer = await new Promise<string>((resolve) => {
-      const socket = connect({ host: '127.0.0.1', port: port + SHIFT });
-      let received = '';
-      socket.setTimeout(2000, () => resolve(received));
-      socket.on('connect', () => socket.write('GET / HTTP/1.0\r\n\r\n'));
-      socket.on('data', (chunk) => {
-        received += chunk.toString();
-      });
-      socket.on('close', () => resolve(received));
-      socket.on('error', () => resolve(received));
-    });
-    expect(answer).toBe('');
+  test('no other port answers outside (B8)', async () => {
+    const answers = await Promise.all(CLOSED.map(async (port) => [port, await answerOf(port + SHIFT)]));
+    console.log(`nothing at ${CLOSED.join(', ')}`);
+    expect(answers).toEqual(CLOSED.map((port) => [port, '']));
   });
 
   test('even root opens no connection that its row does not list (B8)', async () => {
@@ -263,7 +276,7 @@ describe('orders', () => {
     user.close();
     await machine.waitFor(
       new RegExp(`builder-standin: order .* sha256 ${hash('sha256', order.canonical)}`, 'u'),
-      90,
+      HANG_S,
     );
   });
 });
@@ -275,7 +288,7 @@ test('the same disk after a power cut: same identity, orders again; the clock wa
   await machine.kill();
   await standIns.close();
   const start = await bootUntilReady('2020-01-01T00:00:00');
-  await machine.waitFor(/chronyd version/u, READY_S);
+  await machine.waitFor(/chronyd version/u, HANG_S);
   standIns = await startStandIns(CONFIGURATION);
   await waitUntilReady(start);
   expect(machine.console).toContain('data disk: unlocked');
@@ -285,17 +298,18 @@ test('the same disk after a power cut: same identity, orders again; the clock wa
     console_.indexOf('configuration: '),
   );
   expect(await listed('vm')).toEqual(before);
-  expect(Math.abs((await machine.report<number>('clock')) - Date.now())).toBeLessThan(10_000);
+  // It was years off; minutes leave room for a machine that stands still for a while.
+  expect(Math.abs((await machine.report<number>('clock')) - Date.now())).toBeLessThan(600_000);
   await orderComesThrough(orders.next());
-}, 1_200_000);
+});
 
 test('another key from the hub: the disk is not opened, nothing that keeps state starts', async () => {
   await machine.kill();
   await standIns.configure({ ...CONFIGURATION, disk_encryption: { key: randomBytes(32).toString('hex') } });
   await bootUntilReady();
-  await machine.waitFor(/data disk: Command failed/u, READY_S);
+  await machine.waitFor(/data disk: Command failed/u, HANG_S);
   for (const unit of ['var-lib-persistent.mount', 'orderflow-proxy.service', 'haproxy.service']) {
     expect(await machine.report<string>('unit', unit), unit).toContain('ActiveState=inactive');
   }
   expect(await machine.report('exists', '/var/lib/persistent/orderflow-proxy')).toBe(false);
-}, 1_200_000);
+});

@@ -8,7 +8,8 @@ import { type Measurement, measure } from '../measure/measurements.ts';
 import { sectionsOf } from '../measure/pe.ts';
 import { type MachineOptions, startMachine } from './machine.ts';
 
-const END_S = 500;
+/** Guards against a hang alone. */
+const END_S = 900;
 const SERVICES = /systemd\[1\]|systemd-journald|chronyd/u;
 
 function copyOfDisk(): string {
@@ -58,7 +59,7 @@ test('B4: a flipped byte in the root, its superblock or the hash tree: panic bef
     expect(console_, what).not.toMatch(SERVICES);
     console.log(`${what}: ${/(?:initrd: stopped|verity)[^\n]*|Kernel panic[^\n]*/u.exec(console_)?.[0]}`);
   }
-}, 1_800_000);
+});
 
 test('B5: a command line or a credential from the host stops the boot', async () => {
   const smbios = `type=11,value=io.systemd.stub.kernel-cmdline-extra=systemd.debug_shell`;
@@ -77,7 +78,7 @@ test('B5: a command line or a credential from the host stops the boot', async ()
   const credential = await runToEnd(disk);
   expect(credential).toContain('initrd: stopped: the boot stub added /.extra/');
   expect(credential).not.toMatch(SERVICES);
-}, 1_200_000);
+});
 
 test('B5: a changed byte in the kernel image changes what the image must measure', () => {
   const image = inject('image');
