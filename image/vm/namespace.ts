@@ -20,7 +20,9 @@ export function runInside(
   args: readonly string[],
   output?: (chunk: Buffer) => void,
 ): Promise<number> {
-  const command = ['--user', '--map-root-user', '--net', 'sh', '-c', SCRIPT, 'sh', tools, process.execPath];
+  // A namespace of processes as well: what it starts ends with it.
+  const unshare = ['--user', '--map-root-user', '--net', '--pid', '--fork', '--kill-child', '--mount-proc'];
+  const command = [...unshare, 'sh', '-c', SCRIPT, 'sh', tools, process.execPath];
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   const child = spawn('unshare', [...command, ...args], {
     stdio: output === undefined ? 'inherit' : ['ignore', 'pipe', 'pipe'],
@@ -32,7 +34,8 @@ export function runInside(
   }
   // Ctrl-C reaches the child as well, which ends in order; this one waits for it.
   const wait = (): void => undefined;
-  const end = (): boolean => child.kill();
+  // unshare lets nothing milder through to what it runs.
+  const end = (): boolean => child.kill('SIGKILL');
   process.on('SIGINT', wait);
   process.on('SIGTERM', end);
   process.once('exit', end);
