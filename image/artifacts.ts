@@ -28,18 +28,29 @@ export function artifacts(sources: string): Artifact[] {
   return JSON.parse(readFileSync(join(sources, 'image/artifacts.json'), 'utf8')) as Artifact[];
 }
 
+/** Those of a profile. */
+export function ofProfile(manifest: readonly Artifact[], profile: Profile): Artifact[] {
+  return manifest.filter(({ profiles }) => profiles.includes(profile));
+}
+
+/** `private-programs.json` of the image: what it fetches at boot, and the digest without which nothing runs. */
+export function privatePrograms(manifest: readonly Artifact[], profile: Profile): string {
+  const programs = ofProfile(manifest, profile)
+    .filter(({ when }) => when === 'boot')
+    .map(({ target, size, sha256 }) => ({ name: target, size, sha256 }));
+  return `${JSON.stringify(programs, null, 2)}\n`;
+}
+
 /** What keeps a profile from being built: every artifact of it without digest or, if it is built in, without file. */
 export function artifactProblems(manifest: readonly Artifact[], profile: Profile, store: Store): string[] {
-  return manifest
-    .filter(({ profiles }) => profiles.includes(profile))
-    .flatMap(({ name, version, origin, size, sha256, when }) => {
-      const what = `artifact ${name} (${version}; ${origin})`;
-      if (sha256 === null || size === null) return [`${what}: image/artifacts.json names no size and sha256`];
-      if (when === 'build' && !store.has({ size, sha256 })) {
-        return [
-          `${what}: the file of sha256 ${sha256} is not in the store; put it at ${store.blob({ size, sha256 })}`,
-        ];
-      }
-      return [];
-    });
+  return ofProfile(manifest, profile).flatMap(({ name, version, origin, size, sha256, when }) => {
+    const what = `artifact ${name} (${version}; ${origin})`;
+    if (sha256 === null || size === null) return [`${what}: image/artifacts.json names no size and sha256`];
+    if (when === 'build' && !store.has({ size, sha256 })) {
+      return [
+        `${what}: the file of sha256 ${sha256} is not in the store; put it at ${store.blob({ size, sha256 })}`,
+      ];
+    }
+    return [];
+  });
 }

@@ -5,10 +5,16 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { artifactProblems, artifacts } from './artifacts.ts';
 import { build, differingOutputs, locksOf, Refusal, toolsOf } from './build/build.ts';
 import { fetchDebian, fetchNpm, StaleLock } from './build/fetch.ts';
-import { type DebianLock, makeDebianLock, makeNpmLock, readLock, writeLock } from './build/lock.ts';
+import {
+  type DebianLock,
+  type DebianRequest,
+  makeDebianLock,
+  makeNpmLock,
+  readLock,
+  writeLock,
+} from './build/lock.ts';
 import { progressToStderr } from './build/progress.ts';
 import { defaultStore, type Store } from './build/store.ts';
 import { compareManifests, type Entry } from './build/tree.ts';
@@ -43,16 +49,27 @@ interface Call {
 
 const progress = progressToStderr();
 
+function rootRequest(lock: profiles.RootLock): DebianRequest {
+  return {
+    suites: profiles.suitesOf(lock),
+    packages: profiles.rootPackages(lock),
+    without: profiles.LEFT_OUT,
+  };
+}
+
 async function lock({ store }: Call): Promise<number> {
   const epoch = Math.floor(Date.now() / 1000 / DAY_S) * DAY_S;
   const requests = {
-    'root.main': [profiles.MAIN_ONLY, profiles.rootPackages('main'), profiles.LEFT_OUT],
-    'root.security': [profiles.WITH_SECURITY, profiles.rootPackages('security'), profiles.LEFT_OUT],
-    tools: [profiles.MAIN_ONLY, profiles.TOOLS_PACKAGES, []],
-  } as const;
-  for (const [name, [suites, packages, without]] of Object.entries(requests)) {
+    'root.main': rootRequest('main'),
+    'root.debug': rootRequest('debug'),
+    'root.security': rootRequest('security'),
+    'root.testnet': rootRequest('testnet'),
+    tools: { suites: profiles.MAIN_ONLY, packages: profiles.TOOLS_PACKAGES, without: [] },
+  };
+  for (const [name, request] of Object.entries(requests)) {
+    const { suites } = request;
     progress(`resolving ${name} in ${suites.join(', ')}`);
-    const fresh = await makeDebianLock(store, { suites, packages, without }, epoch);
+    const fresh = await makeDebianLock(store, request, epoch);
     const file = join(LOCKS, `${name}.json`);
     // A new day alone is no reason for another image.
     const before = existsSync(file) ? (readLock(file) as DebianLock) : undefined;
@@ -77,8 +94,7 @@ async function fetch({ store, profile }: Call): Promise<number> {
 }
 
 async function make({ store, profile, output }: Call): Promise<number> {
-  const missing = artifactProblems(artifacts(SOURCES), profile, store);
-  await build({ store, profile, sources: SOURCES, output, progress, missing });
+  await build({ store, profile, sources: SOURCES, output, progress });
   return 0;
 }
 

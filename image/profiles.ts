@@ -10,7 +10,7 @@ export type Profile = (typeof PROFILES)[number];
 /** Only Debian's main suite: it moves at point releases alone, so a lock holds for months. */
 export const MAIN_ONLY = ['trixie'];
 /** What a machine that holds keys is built from; a lock of these goes stale every few days. */
-export const WITH_SECURITY = ['trixie', 'trixie-updates', 'trixie-security'];
+const WITH_SECURITY = ['trixie', 'trixie-updates', 'trixie-security'];
 
 /** The concrete package: its meta package would bring another kernel with every refresh. */
 const KERNELS = {
@@ -18,10 +18,28 @@ const KERNELS = {
   security: 'linux-image-6.12.117+deb13-cloud-amd64',
 };
 
-/** Debian packages of the root file system; a dependency comes along unless it is in `LEFT_OUT`. */
-export function rootPackages(lock: 'main' | 'security'): string[] {
-  return [KERNELS[lock], ...ROOT_PACKAGES];
+/** Locks of root file systems. */
+export type RootLock = 'main' | 'security' | 'debug' | 'testnet';
+
+/** Which of them a profile is built from. */
+export function rootLockOf(profile: Profile): RootLock {
+  if (profile === 'production') return 'security';
+  return profile === 'devnet' ? 'main' : profile;
 }
+
+/** Suites that a lock is resolved in. */
+export function suitesOf(lock: RootLock): string[] {
+  return lock === 'security' || lock === 'testnet' ? WITH_SECURITY : MAIN_ONLY;
+}
+
+/** Debian packages of the root file system; a dependency comes along unless it is in `LEFT_OUT`. */
+export function rootPackages(lock: RootLock): string[] {
+  const kernel = suitesOf(lock) === MAIN_ONLY ? KERNELS.main : KERNELS.security;
+  return [kernel, ...ROOT_PACKAGES, ...(lock === 'debug' || lock === 'testnet' ? DEBUG_PACKAGES : [])];
+}
+
+/** Of images that somebody may look into; those of testnet send out what they log and count, too. */
+const DEBUG_PACKAGES = ['busybox-static', 'openssh-server', 'prometheus', 'systemd-journal-remote'];
 
 const ROOT_PACKAGES = [
   'base-files',
@@ -91,6 +109,24 @@ export const LEFT_OUT = [
   'dracut-core',
   'kmod',
   'gettext-base',
+  'fonts-glyphicons-halflings',
+  'javascript-common',
+  'libjs-bootstrap',
+  'libjs-bootstrap4',
+  'libjs-eonasdan-bootstrap-datetimepicker',
+  'libjs-jquery',
+  'libjs-jquery-hotkeys',
+  'libjs-moment',
+  'libjs-moment-timezone',
+  'libjs-mustache',
+  'libjs-popper.js',
+  'libjs-rickshaw',
+  'libjs-d3',
+  'libpam-runtime',
+  'openssh-client',
+  'openssh-sftp-server',
+  'promtool',
+  'runit-helper',
   'logrotate',
   'cron',
 ];
@@ -132,12 +168,10 @@ export const TOOLS_PACKAGES = [
   'zstd',
 ];
 
-/** Programs that may stay in the root file system; everything else that can be executed is taken out. */
-export const PROGRAMS: readonly string[] = [
+const PROGRAMS: readonly string[] = [
   'usr/bin/chronyc',
   'usr/bin/mount',
   'usr/bin/node',
-  'usr/bin/prometheus-node-exporter',
   'usr/bin/systemctl',
   'usr/bin/systemd-tmpfiles',
   'usr/bin/udevadm',
@@ -159,8 +193,58 @@ export const PROGRAMS: readonly string[] = [
   'usr/sbin/nft',
 ];
 
-/** Units of Debian's systemd that may stay; the others are taken out, so nothing can start them. */
-export const UNITS = [
+/** Programs that may stay in the root file system; everything else that can be executed is taken out. */
+export function programsOf(profile: Profile): string[] {
+  return [
+    ...PROGRAMS,
+    ...(profile === 'production' ? [] : ['usr/bin/prometheus-node-exporter']),
+    ...(profile === 'testnet' ? EXPORT_PROGRAMS : []),
+    ...(profile === 'testnet' || profile === 'debug' ? DEBUG_PROGRAMS : []),
+  ];
+}
+
+const EXPORT_PROGRAMS = ['usr/bin/prometheus', 'usr/lib/systemd/systemd-journal-upload'];
+const DEBUG_PROGRAMS = [
+  'usr/bin/busybox',
+  'usr/lib/openssh/sshd-auth',
+  'usr/lib/openssh/sshd-session',
+  'usr/sbin/sshd',
+];
+
+/** Names by which busybox is found, in images that somebody may look into. */
+export const DEBUG_LINKS = [
+  'cat',
+  'df',
+  'dmesg',
+  'du',
+  'env',
+  'find',
+  'free',
+  'grep',
+  'head',
+  'hexdump',
+  'id',
+  'ip',
+  'less',
+  'ls',
+  'lsof',
+  'netstat',
+  'nc',
+  'nslookup',
+  'ping',
+  'ps',
+  'sed',
+  'sh',
+  'sort',
+  'tail',
+  'top',
+  'traceroute',
+  'uptime',
+  'vi',
+  'wc',
+];
+
+const UNITS = [
   'basic.target',
   'final.target',
   'local-fs-pre.target',
@@ -200,6 +284,11 @@ export const UNITS = [
   'umount.target',
 ];
 
+/** Units of Debian's systemd that may stay; the others are taken out, so nothing can start them. */
+export function unitsOf(profile: Profile): string[] {
+  return [...UNITS, ...(isDevelopment(profile) ? [] : ['sys-kernel-config.mount'])];
+}
+
 /** Rules of udev that may stay; none of them loads a module. */
 export const UDEV_RULES = [
   '50-udev-default.rules',
@@ -208,8 +297,7 @@ export const UDEV_RULES = [
   '99-systemd.rules',
 ];
 
-/** Kernel modules of the root file system, loaded at the start; then loading is locked. Dependencies come along. */
-export const MODULES = [
+const MODULES = [
   'aesni_intel',
   'algif_skcipher',
   'dm_crypt',
@@ -225,6 +313,11 @@ export const MODULES = [
   'virtio_rng',
   'xts',
 ];
+
+/** Kernel modules of the root file system, loaded at the start; then loading is locked. Dependencies come along. */
+export function modulesOf(profile: Profile): string[] {
+  return [...MODULES, ...(isDevelopment(profile) ? [] : ['tdx_guest', 'tsm'])];
+}
 
 /** Kernel modules of the initrd. */
 export const INITRD_MODULES = ['virtio_blk', 'dm_verity', 'erofs'];

@@ -1,7 +1,9 @@
 /** The table of services in this folder's README, made from the list. `node image/readme.ts` writes it. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SERVICES, type Service } from './services.ts';
+import type { Service } from './service.ts';
+import { allServices } from './services.ts';
+import { DEVELOPMENT } from './surroundings.ts';
 
 const README = join(import.meta.dirname, 'README.md');
 const OPEN = '<!-- services -->';
@@ -37,7 +39,7 @@ export function withServices(text: string): string {
     '| --- | --- | --- | --- | --- | --- | --- |',
   ];
   // Debug has all that devnet has.
-  const rows = SERVICES.map((service) => ({
+  const rows = allServices(DEVELOPMENT).map((service) => ({
     ...service,
     profiles: service.profiles.filter((name) => name !== 'debug'),
   }));

@@ -13,7 +13,8 @@ export default defineConfig({
     passWithNoTests: false,
     allowOnly: false,
     disableConsoleIntercept: true,
-    testTimeout: 300_000,
-    hookTimeout: 900_000,
+    // Guards against a hang alone: a busy machine boots in minutes.
+    testTimeout: 1_200_000,
+    hookTimeout: 1_200_000,
   },
 });

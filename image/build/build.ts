@@ -5,9 +5,11 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { type Artifact, artifactProblems, artifacts } from '../artifacts.ts';
 import { measure } from '../measure/measurements.ts';
-import { commandLine, type Profile } from '../profiles.ts';
+import { commandLine, type Profile, rootLockOf } from '../profiles.ts';
 import { openRows } from '../services.ts';
+import { type Surroundings, surroundingsOf } from '../surroundings.ts';
 import { buildDisk, buildEsp, buildUki, sealRoot } from './disk.ts';
 import { buildInitrd } from './initrd.ts';
 import { type DebianLock, type NpmLock, productionPackages, readLock } from './lock.ts';
@@ -25,8 +27,13 @@ export interface BuildOptions {
   /** Folder of the outputs; replaced as a whole. */
   readonly output: string;
   readonly progress: Progress;
-  /** Artifacts that the profile lacks. */
-  readonly missing: readonly string[];
+  /** In place of those of the profile: tests alone, no command does so. */
+  readonly instead?: {
+    readonly around: Surroundings;
+    readonly manifest: readonly Artifact[];
+    /** Whose locks. */
+    readonly locks: Profile;
+  };
 }
 
 /** Files of the output; each is the same in every build of the same inputs. */
@@ -57,7 +64,7 @@ export class Refusal extends Error {
 /** The locks of a profile. */
 export function locksOf(sources: string, profile: Profile) {
   const folder = join(sources, 'image/lock');
-  const suite = profile === 'production' || profile === 'testnet' ? 'security' : 'main';
+  const suite = rootLockOf(profile);
   return {
     root: {
       file: `image/lock/root.${suite}.json`,
@@ -70,7 +77,8 @@ export function locksOf(sources: string, profile: Profile) {
 
 /** The tools tree that a lock names, unpacked. */
 export function toolsOf(store: Store, lock: DebianLock, progress: Progress): Promise<string> {
-  const name = createHash('sha256').update(JSON.stringify(lock.packages)).digest('hex').slice(0, 16);
+  const hashes = lock.packages.map(({ sha256 }) => sha256).sort();
+  const name = createHash('sha256').update(hashes.join('\n')).digest('hex').slice(0, 16);
   return toolsTree(store, lock, name, progress);
 }
 
@@ -80,9 +88,13 @@ export function toolsOf(store: Store, lock: DebianLock, progress: Progress): Pro
  */
 export async function build(options: BuildOptions): Promise<void> {
   const { store, profile, sources, progress } = options;
-  const reasons = [...openRows(profile), ...options.missing];
+  const { around, manifest } = options.instead ?? {
+    around: surroundingsOf(profile),
+    manifest: artifacts(sources),
+  };
+  const reasons = [...openRows(profile, around), ...artifactProblems(manifest, profile, store)];
   if (reasons.length > 0) throw new Refusal(profile, reasons);
-  const { root: debian, tools: toolsLock, npm } = locksOf(sources, profile);
+  const { root: debian, tools: toolsLock, npm } = locksOf(sources, options.instead?.locks ?? profile);
   checkNode(npm.lock);
   checkNpm(npm.lock, readFileSync(join(sources, 'package-lock.json'), 'utf8'));
   const { epoch } = debian.lock;
@@ -95,6 +107,8 @@ export async function build(options: BuildOptions): Promise<void> {
     const parts = await buildRoot({
       store,
       profile,
+      around,
+      manifest,
       debian: debian.lock,
       npm: npm.lock,
       tools,

@@ -1,5 +1,5 @@
 /** Writes the firewall and the edge's configuration from the service table. */
-import type { Call, Service } from '../services.ts';
+import type { Call, Service } from '../service.ts';
 
 /** The table of nftables: drop by default in both directions, each drop counted. */
 export function firewall(services: readonly Service[]): string {

@@ -20,10 +20,14 @@ import { compareManifests, type Entry } from './tree.ts';
 
 const SOURCES = join(import.meta.dirname, '../..');
 
-/** The project's sources elsewhere, in another order on disk. */
+/** The project's sources elsewhere, in another order on disk, and so the packages in its locks. */
 function copySources(target: string): void {
   const files = globSync(
-    ['*.ts', 'package*.json', '{metrics,pipeline,ingress,egress,identity,devnet,image}/**/*.{ts,json}'],
+    [
+      '*.ts',
+      'package*.json',
+      '{attested,devnet,egress,identity,image,ingress,metrics,operator,pipeline}/**/*.{ts,json}',
+    ],
     {
       cwd: SOURCES,
     },
@@ -32,9 +36,13 @@ function copySources(target: string): void {
     mkdirSync(dirname(join(target, path)), { recursive: true });
     cpSync(join(SOURCES, path), join(target, path));
   }
+  for (const path of globSync('image/lock/*.json', { cwd: target })) {
+    const lock = JSON.parse(readFileSync(join(target, path), 'utf8')) as { packages: unknown[] };
+    writeFileSync(join(target, path), JSON.stringify({ ...lock, packages: lock.packages.toReversed() }));
+  }
 }
 
-test('the same bytes in another folder, umask, zone, locale, clock, user, home, host name and on one CPU', async () => {
+test('the same bytes elsewhere: folder, file system, umask, zone, locale, clock, user, home, host, order, one CPU', async () => {
   // In a namespace of loopback alone, so neither build can have fetched anything (R3).
   expect(Object.keys(networkInterfaces()).filter((name) => name !== 'lo')).toEqual([]);
   const folder = mkdtempSync(join(tmpdir(), 'image-second-'));
@@ -45,18 +53,20 @@ test('the same bytes in another folder, umask, zone, locale, clock, user, home, 
   mkdirSync(store);
   for (const name of ['sha256', 'tools'])
     symlinkSync(join(defaultStore().directory, name), join(store, name));
-  const output = join(folder, 'out');
-  mkdirSync(output);
-  // What an earlier build left behind must not matter.
-  writeFileSync(join(output, 'disk.raw'), 'left over');
+  const built = join(folder, 'built');
+  mkdirSync(built);
   chmodSync(folder, 0o777);
-  const script = `umask 077; hostname elsewhere; exec taskset -c 0 env -i PATH="$PATH" HOME=/nowhere TZ=Asia/Kathmandu LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 ORDERFLOW_IMAGE_STORE="$1" IMAGE_FAKETIME="@2031-05-06 07:08:09" "$2" "$3" build --out "$4"`;
+  // It works on another file system, where an earlier build has left something behind.
+  const script = `umask 077; hostname elsewhere; mkdir "$4/ram"; mount -t tmpfs ram "$4/ram"
+mkdir "$4/ram/out"; echo left over > "$4/ram/out/disk.raw"
+taskset -c 0 env -i PATH="$PATH" HOME=/nowhere TZ=Asia/Kathmandu LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 ORDERFLOW_IMAGE_STORE="$1" IMAGE_FAKETIME="@2031-05-06 07:08:09" "$2" "$3" build --out "$4/ram/out" && cp -R "$4/ram/out" "$4/out"`;
   // Inside its own user namespace the builder has another id than outside.
   const { status, stderr } = spawnSync(
     'unshare',
     [
       '--user',
       '--uts',
+      '--mount',
       '--map-user=4242',
       '--map-group=4242',
       '--keep-caps',
@@ -67,12 +77,13 @@ test('the same bytes in another folder, umask, zone, locale, clock, user, home, 
       store,
       process.execPath,
       join(sources, 'image/main.ts'),
-      output,
+      built,
     ],
     { encoding: 'utf8' },
   );
   expect(status, stderr).toBe(0);
   const image = inject('image');
+  const output = join(built, 'out');
   const read = (at: string): Entry[] => JSON.parse(readFileSync(join(at, 'files.json'), 'utf8')) as Entry[];
   expect(compareManifests(read(image), read(output))).toEqual([]);
   expect(await differingOutputs(image, output)).toEqual([]);

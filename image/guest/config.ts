@@ -3,6 +3,8 @@
  * by the target format's own quoting, never by text substitution. Keys that no service here reads are kept out.
  */
 import { isIP } from 'node:net';
+import { environmentFile, quoted } from './formats.ts';
+import { operatorToml } from './operator-config.ts';
 
 /** A file to write, owned by root, mode 0400. */
 export interface Rendered {
@@ -65,6 +67,8 @@ const RATE_DEFAULTS: Readonly<Record<(typeof RATES)[number], readonly [number, n
   http_req_rate: [1000, 100_000],
 };
 
+const SECRET_KEY = /^(?:0x)?[0-9a-f]{64}$/u;
+
 const FIELDS: readonly Field[] = [
   {
     key: 'instance_name',
@@ -88,15 +92,82 @@ const FIELDS: readonly Field[] = [
     { key: `haproxy.rate_limit_${rate}_privileged`, fallback: RATE_DEFAULTS[rate][1], check: count },
   ]),
   { key: 'haproxy.rate_limit_privileged_ips', fallback: [], check: addresses },
+  {
+    key: 'operator_api.password_hash',
+    fallback: '',
+    check: text(
+      /^(?:|\$argon2id\$[\w$=,+/.-]{20,300}|[0-9a-f]{64})$/u,
+      'a line of `operator-api hash-password`, or 64 hex digits',
+    ),
+  },
 ];
 
+/** Read where the image has a builder. */
+const BUILDER_FIELDS: readonly Field[] = [
+  { key: 'github_token', fallback: '', check: text(/^[\x21-\x7e]{0,256}$/u, 'printable ASCII') },
+  { key: 'rbuilder.coinbase_secret_key', check: text(SECRET_KEY, '64 hex digits') },
+  { key: 'rbuilder.relay_secret_key', check: text(SECRET_KEY, '64 hex digits') },
+  { key: 'rbuilder.extra_data', fallback: '', check: text(/^[\x20-\x7e]{0,32}$/u, 'printable ASCII') },
+  {
+    key: 'rebalancer.builder_eoa_key',
+    fallback: '',
+    check: text(/^(?:|(?:0x)?[0-9a-f]{64})$/u, '64 hex digits'),
+  },
+];
+
+/** Read where the image lets somebody in. */
+const SSH_FIELDS: readonly Field[] = [
+  {
+    key: 'ssh.authorized_keys',
+    fallback: [],
+    check: list(
+      /^(?:ssh-ed25519|ecdsa-sha2-nistp256|sk-ssh-ed25519@openssh\.com) [A-Za-z0-9+/=]{40,1000}(?: [\w.@-]{1,64})?$/u,
+      'public keys of ssh, each one line',
+    ),
+  },
+];
+
+const HTTPS = /^https:\/\/[\w.-]{1,253}(?::\d{1,5})?(?:\/[\w./-]{0,200})?$/u;
+/** Read where the image sends out what it logs and counts. */
+const EXPORT_FIELDS: readonly Field[] = [
+  { key: 'export.metrics_url', check: text(HTTPS, 'an https URL') },
+  { key: 'export.journal_url', check: text(HTTPS, 'an https URL') },
+];
+
+/** Metrics of all services, by name. */
+const SCRAPED: Readonly<Record<string, number>> = {
+  haproxy: 8405,
+  lighthouse: 5054,
+  machine: 9100,
+  orderflow: 8090,
+  rbuilder: 6060,
+  reth: 9001,
+};
+
+/** What the image has. */
+export interface RenderOptions {
+  /** `[actions]` of the operator API, TOML. */
+  readonly actions: string;
+  /** Whether the builder runs in it: its secrets are written nowhere else. */
+  readonly builder: boolean;
+  readonly ssh: boolean;
+  /** Whether metrics and journal are sent out. */
+  readonly exports: boolean;
+}
+
 /**
- * Checks the hub's answer and makes every file of it.
+ * Checks the hub's answer and makes every file of it. The first part of a path is the service that reads it.
  * @param answer the JSON document
  * @throws ConfigError naming every key that is missing or wrong; none of its values
  */
-export function renderConfig(answer: string): Rendered[] {
-  const values = readValues(parse(answer));
+export function renderConfig(answer: string, options: RenderOptions): Rendered[] {
+  const { actions, builder, ssh, exports } = options;
+  const values = readValues(parse(answer), [
+    ...FIELDS,
+    ...(builder ? BUILDER_FIELDS : []),
+    ...(ssh ? SSH_FIELDS : []),
+    ...(exports ? EXPORT_FIELDS : []),
+  ]);
   const value = (key: string): string => String(values.get(key));
   const privileged = (values.get('haproxy.rate_limit_privileged_ips') as readonly string[]).map((entry) =>
     entry.split(' '),
@@ -108,7 +179,7 @@ export function renderConfig(answer: string): Rendered[] {
     ]),
   );
   return [
-    { path: 'hostname/sysctl.conf', text: `kernel.hostname = ${value('instance_name')}\n` },
+    { path: 'hostname-set/sysctl.conf', text: `kernel.hostname = ${value('instance_name')}\n` },
     { path: 'config-watchdog/instance-name', text: value('instance_name') },
     { path: 'persistent-setup/disk-key', text: value('disk_encryption.key') },
     {
@@ -125,15 +196,60 @@ export function renderConfig(answer: string): Rendered[] {
       path: 'haproxy/senders.map',
       text: privileged.map(([address, name = 'unknown']) => `${address} ${name}\n`).join(''),
     },
+    {
+      path: 'operator-api/config.toml',
+      text: operatorToml({ hash: value('operator_api.password_hash'), phase: 'run', actions }),
+    },
+    ...(builder ? builderFiles(value) : []),
+    ...(ssh
+      ? [
+          {
+            path: 'ssh-setup/authorized_keys',
+            text: (values.get('ssh.authorized_keys') as readonly string[]).map((key) => `${key}\n`).join(''),
+          },
+        ]
+      : []),
+    ...(exports ? exportFiles(value) : []),
   ];
 }
 
-/**
- * An environment file as systemd reads it (systemd.exec(5), EnvironmentFile=): in double quotes, where `\`, `"`, `$`
- * and the backquote are escaped by `\`.
- */
-export function environmentFile(entries: readonly (readonly [string, string])[]): string {
-  return entries.map(([name, value]) => `${name}="${value.replaceAll(/[\\"$`]/gu, '\\$&')}"\n`).join('');
+function exportFiles(value: (key: string) => string): Rendered[] {
+  const jobs = Object.entries(SCRAPED).flatMap(([name, port]) => [
+    `  - job_name: ${quoted(name)}`,
+    '    static_configs:',
+    `      - targets: [${quoted(`127.0.0.1:${port}`)}]`,
+  ]);
+  const prometheus = [
+    'global:',
+    '  scrape_interval: 15s',
+    '  external_labels:',
+    `    instance_name: ${quoted(value('instance_name'))}`,
+    'scrape_configs:',
+    ...jobs,
+    'remote_write:',
+    `  - url: ${quoted(value('export.metrics_url'))}`,
+    '',
+  ];
+  return [
+    { path: 'prometheus-agent/prometheus.yml', text: prometheus.join('\n') },
+    {
+      path: 'systemd-journal-upload/env',
+      text: environmentFile([['JOURNAL_URL', value('export.journal_url')]]),
+    },
+  ];
+}
+
+function builderFiles(value: (key: string) => string): Rendered[] {
+  const toml = (section: string, keys: readonly string[]): string =>
+    keys.map((key) => `${key} = ${quoted(value(`${section}.${key}`))}\n`).join('');
+  return [
+    { path: 'private-fetch/token', text: value('github_token') },
+    {
+      path: 'rbuilder-operator/config.toml',
+      text: toml('rbuilder', ['coinbase_secret_key', 'relay_secret_key', 'extra_data']),
+    },
+    { path: 'rbuilder-rebalancer/config.toml', text: toml('rebalancer', ['builder_eoa_key']) },
+  ];
 }
 
 function parse(answer: string): unknown {
@@ -144,10 +260,10 @@ function parse(answer: string): unknown {
   }
 }
 
-function readValues(document: unknown): Map<string, unknown> {
+function readValues(document: unknown, fields: readonly Field[]): Map<string, unknown> {
   const values = new Map<string, unknown>();
   const problems: { key: string; problem: string }[] = [];
-  for (const { key, fallback, check } of FIELDS) {
+  for (const { key, fallback, check } of fields) {
     const value = lookUp(document, key) ?? fallback;
     const problem = value === undefined || value === null ? 'is missing' : check(value);
     if (problem === null) values.set(key, value);

@@ -1,61 +1,11 @@
-import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { beforeAll, describe, expect, inject, test } from 'vitest';
-import { runTool } from '../build/sandbox.ts';
-import { CIPHER, diskState, FORMATTING, HEADER_BYTES, ITERATIONS, KEY_BYTES } from './luks-header.ts';
-
-const OURS = {
-  cipher: CIPHER,
-  'key-size': `${KEY_BYTES * 8}`,
-  hash: 'sha256',
-  pbkdf: 'pbkdf2',
-  'pbkdf-force-iterations': `${ITERATIONS}`,
-  'sector-size': '4096',
-  type: 'luks2',
-  offset: `${HEADER_BYTES / 512}`,
-};
-
-/** A header that cryptsetup itself writes. */
-async function headerOf(change: Readonly<Record<string, string>>, after = 'true'): Promise<Buffer> {
-  const folder = mkdtempSync(join(tmpdir(), 'image-luks-'));
-  try {
-    const options = Object.entries({ ...OURS, ...change })
-      .filter(([, value]) => value !== '')
-      .map(([name, value]) => `--${name}=${value}`);
-    const script = [
-      'truncate -s 64M /work/disk',
-      'truncate -s 16M /work/header',
-      'printf %032d 1 > /work/key',
-      `cryptsetup -q --key-file=/work/key luksFormat --header=/work/header ${options.join(' ')} /work/disk`,
-      after,
-    ].join(' && ');
-    await runTool(['sh', '-c', script], { tools: inject('tools'), mounts: { '/work': folder } });
-    const header = readFileSync(join(folder, 'header'));
-    return header.length >= HEADER_BYTES
-      ? header.subarray(0, HEADER_BYTES)
-      : Buffer.concat([header], HEADER_BYTES);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-/** Changes the metadata and makes the checksum right again, as a host would. */
-function forged(header: Buffer, change: (text: string) => string): Buffer {
-  const copy = Buffer.from(header);
-  const text = change(copy.toString('utf8', 4096, 16_384).replace(/\0+$/u, ''));
-  copy.fill(0, 4096, 16_384);
-  copy.write(text, 4096);
-  copy.fill(0, 448, 512);
-  createHash('sha256').update(copy.subarray(0, 16_384)).digest().copy(copy, 448);
-  return copy;
-}
+import { forged, headerOf } from '../testing/luks.ts';
+import { diskState, FORMATTING, HEADER_BYTES } from './luks-header.ts';
 
 describe('data disk', () => {
   let ours: Buffer;
   beforeAll(async () => {
-    ours = await headerOf({});
+    ours = await headerOf(inject('tools'), {});
   });
 
   test('our own header is taken, an empty disk and an interrupted format are formatted', () => {
@@ -73,13 +23,13 @@ describe('data disk', () => {
     ['another offset', { offset: '65536' }, 'metadata.segments.0.offset'],
     ['LUKS1', { type: 'luks1', 'sector-size': '', 'key-size': '512', offset: '65536' }, 'not LUKS version 2'],
   ])('a header of cryptsetup with %s is refused', async (_, change, check) => {
-    expect(diskState(await headerOf(change))).toEqual({ kind: 'refused', check });
+    expect(diskState(await headerOf(inject('tools'), change))).toEqual({ kind: 'refused', check });
   });
 
   test('a second key slot is refused', async () => {
     const add =
       'printf %032d 2 > /work/key2 && cryptsetup -q --key-file=/work/key --pbkdf=pbkdf2 --pbkdf-force-iterations=1000 luksAddKey /work/header /work/key2';
-    expect(diskState(await headerOf({}, add))).toEqual({
+    expect(diskState(await headerOf(inject('tools'), {}, add))).toEqual({
       kind: 'refused',
       check: 'metadata.keyslots.1 is not ours',
     });

@@ -27,6 +27,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { CIPHER, diskState, FORMATTING, HEADER_BYTES, ITERATIONS, KEY_BYTES } from './luks-header.ts';
+import { reportStep } from './step.ts';
 
 const NAME = 'persistent';
 const MAPPED = `/dev/mapper/${NAME}`;
@@ -116,6 +117,7 @@ function headerHash(header: Buffer, key: Buffer, uuid: string): Buffer {
 function format(disk: string, key: Buffer): void {
   const uuid = randomUUID();
   write(disk, 0, FORMATTING);
+  console.log('data disk: being formatted');
   writeFileSync(HEADER_COPY, Buffer.alloc(HEADER_BYTES), { mode: 0o600 });
   const passphrase = derive(key, uuid, 'passphrase');
   cryptsetup(
@@ -170,6 +172,7 @@ function unlock(disk: string, header: Buffer, uuid: string, key: Buffer): void {
   console.log('data disk: unlocked');
 }
 
+reportStep('disk', 'running');
 try {
   const key = Buffer.from(readFileSync(KEY_FILE, 'utf8').trim(), 'hex');
   if (key.length < 32) throw new Stop('the key has fewer than 32 bytes');
@@ -185,7 +188,10 @@ try {
   // The key is needed no more: what the configuration step left goes, the kernel holds the volume's.
   rmSync(KEY_FILE);
   key.fill(0);
+  reportStep('disk', 'done');
 } catch (error) {
-  console.log(`data disk: ${error instanceof Error ? error.message : String(error)}`);
+  const reason = error instanceof Error ? error.message : String(error);
+  console.log(`data disk: ${reason}`);
+  reportStep('disk', 'failed', reason);
   process.exitCode = 1;
 }

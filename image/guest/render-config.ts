@@ -1,22 +1,44 @@
 /**
  * Boot step: fetches the configuration from the hub and writes what services read, all files or none. Tries for ever
- * with backoff, because a machine that nobody can log in to must come up by itself once the hub answers.
+ * with backoff, because a machine that nobody can log in to must come up by itself once the hub answers. Later, on the
+ * operator's action, once: services whose files have changed are restarted.
  *
- * Environment: HUB (URL), TARGET (folder in RAM, mode 0700).
+ * Environment: HUB (URL), TARGET (folder in RAM, mode 0700), ONCE (on an action).
  */
-import { chmodSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { ConfigError, renderConfig } from './config.ts';
+import { type Rendered, renderConfig } from './config.ts';
 import { fetchFromHub } from './hub.ts';
+import { reportStep } from './step.ts';
 
 const FIRST_WAIT_MS = 1000;
-const LONGEST_WAIT_MS = 30_000;
+const LONGEST_WAIT_MS = 10_000;
+const ACTIONS = '/usr/share/orderflow/operator-actions.toml';
+const PRIVATE_PROGRAMS = '/etc/private-programs.json';
+/** A link, there once the data disk is open: then nobody needs its key any more. Its target is not shown to us. */
+const OPENED = '/run/node/persistent-setup/device';
+const DISK_KEY = 'persistent-setup/disk-key';
 
-const { HUB = '', TARGET = '' } = process.env;
+const { HUB = '', TARGET = '', ONCE } = process.env;
 
-/** All files or none: written beside their places, then renamed one after the other. */
-function writeAll(target: string, files: ReturnType<typeof renderConfig>): void {
+const textOf = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+
+/**
+ * All files or none: written beside their places, then renamed one after the other.
+ * @returns the services whose files are not what they were
+ */
+function writeAll(target: string, files: readonly Rendered[]): Set<string> {
   const fresh = join(target, '.fresh');
   rmSync(fresh, { recursive: true, force: true });
   for (const { path, text } of files) {
@@ -25,22 +47,51 @@ function writeAll(target: string, files: ReturnType<typeof renderConfig>): void 
     writeFileSync(file, text, { mode: 0o400 });
     chmodSync(file, 0o400);
   }
-  for (const { path } of files) {
-    mkdirSync(dirname(join(target, path)), { recursive: true, mode: 0o700 });
-    renameSync(join(fresh, path), join(target, path));
+  const changed = new Set<string>();
+  for (const { path, text } of files) {
+    const file = join(target, path);
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    if (textOf(file) !== text) changed.add(dirname(path));
+    renameSync(join(fresh, path), file);
   }
   rmSync(fresh, { recursive: true });
+  return changed;
 }
 
+async function render(): Promise<void> {
+  const options = {
+    actions: textOf(ACTIONS),
+    builder: existsSync(PRIVATE_PROGRAMS),
+    ssh: existsSync('/etc/ssh/sshd_config'),
+    exports: existsSync('/usr/bin/prometheus'),
+  };
+  const files = renderConfig(await fetchFromHub(HUB, 'configuration'), options);
+  if (!existsSync(TARGET)) throw new Error(`${TARGET} is missing`);
+  const opened = lstatSync(OPENED, { throwIfNoEntry: false }) !== undefined;
+  const needed = files.filter(({ path }) => path !== DISK_KEY || !opened);
+  const changed = writeAll(TARGET, needed);
+  console.log(`configuration: ${needed.length} files written`);
+  reportStep('config', 'done');
+  // The disk is tried again by itself. What does not run yet starts with the new files anyway.
+  const units = [...changed].filter((name) => name !== dirname(DISK_KEY)).map((name) => `${name}.service`);
+  if (units.length > 0) {
+    execFileSync('/usr/bin/systemctl', ['--no-block', 'try-restart', ...units], { stdio: 'inherit' });
+  }
+}
+
+reportStep('config', 'running');
 for (let delay = FIRST_WAIT_MS; ; delay = Math.min(delay * 2, LONGEST_WAIT_MS)) {
   try {
-    const files = renderConfig(await fetchFromHub(HUB, 'configuration'));
-    if (!existsSync(TARGET)) throw new Error(`${TARGET} is missing`);
-    writeAll(TARGET, files);
-    console.log(`configuration: ${files.length} files written`);
+    await render();
     break;
   } catch (error) {
-    const reason = error instanceof ConfigError || error instanceof Error ? error.message : String(error);
+    const reason = error instanceof Error ? error.message : String(error);
+    reportStep('config', 'failed', reason);
+    if (ONCE !== undefined) {
+      console.log(`configuration: ${reason}`);
+      process.exitCode = 1;
+      break;
+    }
     console.log(`configuration: ${reason}; next try in ${delay / 1000} s`);
     await wait(delay);
   }

@@ -8,6 +8,7 @@ import {
   createReadStream,
   existsSync,
   globSync,
+  lstatSync,
   openSync,
   readFileSync,
   readlinkSync,
@@ -104,12 +105,24 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
       .split('\n')
       .map((line) => line.split(' ')[0]),
   read: (file) => attempt(() => text(file)),
+  modes: (pattern) =>
+    globSync(pattern).map((path) => {
+      const { mode, uid } = lstatSync(path);
+      return { path, mode: mode.toString(8), uid };
+    }),
   exists: (file) => existsSync(file),
   writable: (file) => attempt(() => openSync(file, 'w')),
   sysctl: (name) => attempt(() => text(`/proc/sys/${name.replaceAll('.', '/')}`)),
   environment: () => globSync('/proc/[0-9]*/environ').map((file) => attempt(() => text(file))),
   unit: (name) =>
-    outputOf('/usr/bin/systemctl', 'show', '--no-pager', '-p', 'ActiveState,SubState,Result,NRestarts', name),
+    outputOf(
+      '/usr/bin/systemctl',
+      'show',
+      '--no-pager',
+      '-p',
+      'ActiveState,SubState,Result,NRestarts,MainPID',
+      name,
+    ),
   times: () =>
     outputOf(
       '/usr/bin/systemctl',
@@ -120,6 +133,7 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
       '*.service',
     ),
   connect: (place) => connects(place),
+  get: async (url) => (await fetch(url)).text(),
   memory: () => text('/proc/meminfo'),
   archived: async (folder) => (await readArchivedOrders(folder)).map((order) => hash('sha256', order)),
   clock: () => Date.now(),
@@ -130,6 +144,13 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
 
 // The port can be opened once only.
 const port = openSync(PORT, 'r+');
+
+function say(report: Readonly<Record<string, unknown>>): void {
+  const bytes = Buffer.from(`${JSON.stringify(report)}\n`);
+  for (let done = 0; done < bytes.length; ) done += writeSync(port, bytes, done);
+}
+
+say({ listening: true });
 for await (const line of createInterface({ input: createReadStream('', { fd: port }) })) {
   const [name = '', argument = ''] = line.split(' ', 2);
   const report = REPORTS[name];
@@ -139,6 +160,5 @@ for await (const line of createInterface({ input: createReadStream('', { fd: por
       : await Promise.resolve()
           .then(() => report(argument))
           .catch((error: unknown) => `error: ${String(error)}`);
-  const bytes = Buffer.from(`${JSON.stringify({ [name]: value })}\n`);
-  for (let done = 0; done < bytes.length; ) done += writeSync(port, bytes, done);
+  say({ [name]: value });
 }

@@ -1,8 +1,9 @@
 /**
- * Boot step: ends when the URL that is its argument answers 200, so that a unit counts as up only when it serves.
- * The unit's start timeout is the limit.
+ * Boot step: ends when a URL answers 200, so that a unit counts as up only when it serves. The unit's start timeout is
+ * the limit. Arguments: name of the step, URL.
  */
 import { setTimeout as wait } from 'node:timers/promises';
+import { reportStep } from './step.ts';
 
 const PAUSE_MS = 250;
 const TIMEOUT_MS = 5000;
@@ -17,5 +18,7 @@ async function answers(url: string): Promise<boolean> {
   }
 }
 
-const url = process.argv[2] ?? '';
+const [, , step = '', url = ''] = process.argv;
+reportStep(step, 'running');
 while (!(await answers(url))) await wait(PAUSE_MS);
+reportStep(step, 'done');

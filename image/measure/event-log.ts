@@ -56,3 +56,26 @@ export function replay(events: readonly LoggedEvent[], bank: Bank): Record<numbe
   }
   return Object.fromEntries([...values].map(([register, value]) => [register, value.toString('hex')]));
 }
+
+const SEPARATOR = 4;
+
+/**
+ * RTMR1 and RTMR2 as TDX's firmware folds these events: those of PCR 2 to 6 and of PCR 8 to 15, in the order of the
+ * log, with one separator for each register.
+ * @returns 96 hex digits each
+ */
+export function runtimeRegisters(events: readonly LoggedEvent[]): { rtmr1: string; rtmr2: string } {
+  const fold = (first: number, last: number): string => {
+    let separated = false;
+    const taken = events.filter(({ register, type }) => {
+      if (register < first || register > last) return false;
+      if (type !== SEPARATOR) return true;
+      const again = separated;
+      separated = true;
+      return !again;
+    });
+    const one = taken.map((event) => ({ ...event, register: 0 }));
+    return replay(one, 'sha384')[0] ?? '0'.repeat(96);
+  };
+  return { rtmr1: fold(2, 6), rtmr2: fold(8, 15) };
+}

@@ -1,9 +1,10 @@
-/** Before all image tests: the development image, built in the network namespace of the tests, so without network. */
+/** Before all image tests: says where the development image is that run.ts has built. */
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { build, locksOf, toolsOf } from '../build/build.ts';
+import { locksOf, toolsOf } from '../build/build.ts';
 import { progressToStderr } from '../build/progress.ts';
 import { defaultStore } from '../build/store.ts';
+import { testImage } from './paths.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -16,11 +17,7 @@ declare module 'vitest' {
 
 export default async function setup(project: TestProject): Promise<void> {
   const store = defaultStore();
-  const sources = join(import.meta.dirname, '../..');
-  const progress = progressToStderr();
-  const tools = await toolsOf(store, locksOf(sources, 'devnet').tools.lock, progress);
-  const output = join(store.folder('test'), 'devnet');
-  await build({ store, profile: 'devnet', sources, output, progress, missing: [] });
-  project.provide('image', output);
-  project.provide('tools', tools);
+  const { tools } = locksOf(join(import.meta.dirname, '../..'), 'devnet');
+  project.provide('image', testImage(store));
+  project.provide('tools', await toolsOf(store, tools.lock, progressToStderr()));
 }

@@ -1,126 +1,99 @@
-/** A booted development image: what it measured, what it lets in and out, what it does with orders, over two boots. */
+/**
+ * A booted development image: what it measured, what it lets in and out, what it does with orders; again after a power
+ * cut with a wrong clock and a late hub; and with another key.
+ */
 
 import { hash, randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { createUserClient, type UserClient } from '../../devnet/client.ts';
+import { createUserClient } from '../../devnet/client.ts';
 import { answerProblem } from '../../devnet/once.ts';
-import { createOrderSource, type GeneratedOrder } from '../../devnet/orders.ts';
+import { createOrderSource } from '../../devnet/orders.ts';
 import { sysctls } from '../build/settings.ts';
-import { readEventLog, replay } from '../measure/event-log.ts';
+import { readEventLog, replay, runtimeRegisters } from '../measure/event-log.ts';
 import type { Measurement } from '../measure/measurements.ts';
 import { BANKS, extensionsOf } from '../measure/registers.ts';
 import { servicesOf } from '../services.ts';
-import { makeDataDisk } from './boot.ts';
-import { type Machine, startMachine } from './machine.ts';
-import { FORWARDED, type StandIns, startStandIns } from './stand-ins.ts';
+import { eventually, HANG_S, outputOf, World } from '../testing/world.ts';
+import { FORWARDED } from './stand-ins.ts';
 
-/** Some 50 s on an idle machine; a busy one only takes longer. */
-const READY_S = 600;
 const DISK_KEY = randomBytes(32).toString('hex');
 const CONFIGURATION = {
   instance_name: 'vm',
   disk_encryption: { key: DISK_KEY },
   flowproxy: { builder_region: 'nowhere "$`\\ & here' },
 };
+const CHANGED = {
+  ...CONFIGURATION,
+  flowproxy: {
+    builder_region: 'elsewhere',
+    cert_hosts: ['localhost', '127.0.0.1', '10.0.2.2', 'renamed.example'],
+  },
+};
 /** Guest ports that must not answer, forwarded to the same port plus this. */
 const SHIFT = 20_000;
-const CLOSED = [22, 3535, 5542, 5543, 8090, 8405, 8645, 9100, 14_727, 40_192];
+const CLOSED = [22, 5542, 5543, 7937, 8090, 8405, 8645, 9100, 14_727, 40_192];
+const FORWARDS = {
+  ...FORWARDED,
+  ...Object.fromEntries(CLOSED.map((port) => [port, port + SHIFT])),
+};
 
-interface ListedNode {
-  readonly name: string;
-  readonly orderflow_proxy?: { readonly tls_cert?: string; readonly ecdsa_pubkey_address?: string };
-}
-
-let folder: string;
-let standIns: StandIns;
-let machine: Machine;
+let world: World;
 const orders = createOrderSource({ seed: 'image' });
 
-/** Tries again until it does not throw; the deadline is the test's. */
-async function eventually<T>(attempt: () => Promise<T>, seconds: number): Promise<T> {
-  const deadline = Date.now() + seconds * 1000;
-  for (;;) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (Date.now() > deadline) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 250));
-    }
-  }
+interface Socket {
+  readonly protocol: string;
+  readonly address: string;
+  readonly port: number;
+  readonly uid: number;
 }
 
-async function listed(name: string): Promise<{ certificate: string; address: string }> {
-  const answer = await fetch(`${standIns.hub.url}/api/internal/l1-builder/v1/builders`);
-  const entry = ((await answer.json()) as ListedNode[]).find((one) => one.name === name)?.orderflow_proxy;
-  if (entry?.tls_cert === undefined) throw new Error(`${name} has not registered`);
-  return { certificate: entry.tls_cert, address: entry.ecdsa_pubkey_address ?? '' };
+/** Listening sockets as lines, but for DHCP's and the two other addresses of the resolver. */
+function socketLines(sockets: readonly Socket[]): string[] {
+  const lines = sockets
+    .filter(({ port, address }) => port !== 68 && !(port === 53 && address !== '127.0.0.53'))
+    .map(
+      ({ protocol, address, port, uid }) =>
+        `${protocol} ${port === 53 ? '127.0.0.1' : address}:${port} uid ${uid}`,
+    )
+    // Sockets from which it asks, such as chrony's to its server, have ports of their own.
+    .filter((line) => !/^udp .*:(?:3[2-9]|[45]\d|60)\d{3} /u.test(line));
+  return [...new Set(lines)].sort();
 }
 
-async function client(): Promise<UserClient> {
-  const { certificate } = await listed('vm');
-  return createUserClient(`https://localhost:${FORWARDED[443]}`, certificate);
-}
-
-/** Up to the moment when a user outside sees that the node is ready. */
-async function bootUntilReady(clock?: string): Promise<number> {
-  const start = Date.now();
-  machine = await startMachine({
-    tools: inject('tools'),
-    disk: join(inject('image'), 'disk.raw'),
-    dataDisk: join(folder, 'data.raw'),
-    forwards: { ...FORWARDED, ...Object.fromEntries(CLOSED.map((port) => [port, port + SHIFT])) },
-    ...(clock === undefined ? {} : { clock }),
+/** What a forwarded port says to a request before it is closed or has been silent for a while. */
+function answerOf(port: number): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const socket = connect({ host: '127.0.0.1', port });
+  let received = '';
+  socket.setTimeout(3000, () => resolve(received));
+  socket.on('connect', () => socket.write('GET / HTTP/1.0\r\n\r\n'));
+  socket.on('data', (chunk) => {
+    received += chunk.toString();
   });
-  return start;
+  socket.on('close', () => resolve(received));
+  socket.on('error', () => resolve(received));
+  return promise.finally(() => socket.destroy());
 }
 
-async function waitUntilReady(start: number): Promise<void> {
-  await machine.waitFor(/the node runs/u, READY_S);
-  await eventually(async () => {
-    const user = await client();
-    try {
-      expect(await user.status('/readyz')).toBe(200);
-    } finally {
-      user.close();
-    }
-  }, 60);
-  console.log(`ready for orders after ${((Date.now() - start) / 1000).toFixed(1)} s`);
-}
-
-/** Sends a user order through 443; it must reach the builder inside, the builder outside, and the archive. */
-async function orderComesThrough(order: GeneratedOrder): Promise<void> {
-  const user = await client();
-  try {
-    expect(answerProblem(order, await user.send(order))).toBeNull();
-  } finally {
-    user.close();
-  }
-  const digest = hash('sha256', order.canonical);
-  await machine.waitFor(new RegExp(`builder-standin: order .* sha256 ${digest}`, 'u'), 60);
-  await eventually(async () => {
-    expect(standIns.builder.records().map(({ sha256 }) => sha256)).toContain(digest);
-  }, 90);
-  expect(await machine.report<string[]>('archived', '/var/lib/persistent/orderflow-proxy/archive')).toContain(
-    digest,
-  );
+/** What the node was told of where it is. */
+async function regionOf(): Promise<string | undefined> {
+  const environments = await world.machine.report<string[]>('environment');
+  return environments
+    .map((one) => /(?:^|\0)REGION=([^\0]*)/u.exec(one)?.[1])
+    .find((one) => one !== undefined);
 }
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'image-boot-'));
-  makeDataDisk(join(folder, 'data.raw'), 512 * 1024 * 1024);
-  standIns = await startStandIns(CONFIGURATION);
-  await waitUntilReady(await bootUntilReady());
+  world = new World({ tools: inject('tools'), image: inject('image'), configuration: CONFIGURATION });
+  await world.open();
+  await world.boot({ forwards: FORWARDS });
+  await world.ready();
 });
 
-afterAll(async () => {
-  await machine?.kill();
-  await standIns?.close();
-  if (existsSync(folder)) rmSync(folder, { recursive: true, force: true });
-});
+afterAll(() => world?.close());
 
 describe('measurements', () => {
   const expected = (bank: string): Record<string, string> => {
@@ -132,7 +105,7 @@ describe('measurements', () => {
   };
 
   test('B1: the registers of the booted machine are those computed from the outputs', async () => {
-    const read = await machine.report<Record<string, Record<string, string>>>('registers');
+    const read = await world.machine.report<Record<string, Record<string, string>>>('registers');
     for (const bank of BANKS) {
       for (const [index, value] of Object.entries(expected(bank))) {
         console.log(`PCR ${index} ${bank} ${read[bank]![index]}`);
@@ -142,8 +115,8 @@ describe('measurements', () => {
   });
 
   test('B2: the event log gives the registers, and its events are the expected ones and no others', async () => {
-    const log = readEventLog(Buffer.from(await machine.report<string>('events'), 'base64'));
-    const read = await machine.report<Record<string, Record<string, string>>>('registers');
+    const log = readEventLog(Buffer.from(await world.machine.report<string>('events'), 'base64'));
+    const read = await world.machine.report<Record<string, Record<string, string>>>('registers');
     const image = inject('image');
     const table = readFileSync(join(image, 'disk.raw')).subarray(0, 34 * 512);
     for (const bank of BANKS) {
@@ -162,57 +135,51 @@ describe('measurements', () => {
     }
     console.log(`${log.length} events replayed in ${BANKS.join(' and ')}`);
   });
+
+  test('B3: RTMR1 and RTMR2 of that log are those computed from the outputs', async () => {
+    const log = readEventLog(Buffer.from(await world.machine.report<string>('events'), 'base64'));
+    const { rtmr1, rtmr2 } = runtimeRegisters(log);
+    console.log(`RTMR1 ${rtmr1}\nRTMR2 ${rtmr2}`);
+    const all = JSON.parse(readFileSync(join(inject('image'), 'measurements.json'), 'utf8')) as Measurement[];
+    const { measurements } = all.find(({ measurement_id: id }) => id.endsWith('-tdx-page'))!;
+    expect([measurements['2']?.expected, measurements['3']?.expected]).toEqual([rtmr1, rtmr2]);
+  });
 });
 
 describe('what is open', () => {
   test('every socket is one of the table, of the right user and address (B8)', async () => {
-    const users = new Map(servicesOf('devnet').map(({ unit, user }) => [unit, user.uid]));
-    const table = servicesOf('devnet').flatMap(({ unit, listens }) =>
+    const table = servicesOf('devnet').flatMap(({ user, listens }) =>
       listens.map(
         ({ port, protocol, open }) =>
-          `${protocol} ${open === 'all' ? '0.0.0.0' : '127.0.0.1'}:${port} uid ${users.get(unit)}`,
+          `${protocol} ${open === 'all' ? '0.0.0.0' : '127.0.0.1'}:${port} uid ${user.uid}`,
       ),
     );
-    const sockets =
-      await machine.report<{ protocol: string; address: string; port: number; uid: number }[]>('sockets');
-    const found = sockets
-      // DHCP's, and the two other addresses of the resolver.
-      .filter(({ port, address }) => port !== 68 && !(port === 53 && address !== '127.0.0.53'))
-      .map(
-        ({ protocol, address, port, uid }) =>
-          `${protocol} ${port === 53 ? '127.0.0.1' : address}:${port} uid ${uid}`,
-      )
-      // Sockets from which it asks, such as chrony's to its server, have ports of their own.
-      .filter((line) => !/^udp .*:(?:3[2-9]|[45]\d|60)\d{3} /u.test(line));
+    // The last of them open when the boot is through.
+    const found = await eventually(async () => {
+      const lines = socketLines(await world.machine.report<Socket[]>('sockets'));
+      expect(lines).toEqual([...new Set(table)].sort());
+      return lines;
+    });
     for (const line of found) console.log(line);
-    expect([...new Set(found)].sort()).toEqual([...new Set(table)].sort());
   });
 
-  test.each(CLOSED)('port %d does not answer outside', async (port) => {
-    const answer = await new Promise<string>((resolve) => {
-      const socket = connect({ host: '127.0.0.1', port: port + SHIFT });
-      let received = '';
-      socket.setTimeout(2000, () => resolve(received));
-      socket.on('connect', () => socket.write('GET / HTTP/1.0\r\n\r\n'));
-      socket.on('data', (chunk) => {
-        received += chunk.toString();
-      });
-      socket.on('close', () => resolve(received));
-      socket.on('error', () => resolve(received));
-    });
-    expect(answer).toBe('');
+  test('no other port answers outside (B8)', async () => {
+    const answers = await Promise.all(CLOSED.map(async (port) => [port, await answerOf(port + SHIFT)]));
+    console.log(`nothing at ${CLOSED.join(', ')}`);
+    expect(answers).toEqual(CLOSED.map((port) => [port, '']));
   });
 
   test('even root opens no connection that its row does not list (B8)', async () => {
-    expect(await machine.report('connect', '10.0.2.2:14892')).toBe('connected');
-    expect(await machine.report('connect', '10.0.2.2:5544')).toBe('nothing');
-    expect(await machine.report('connect', '10.0.2.2:10443')).toBe('nothing');
+    expect(await world.machine.report('connect', '127.0.0.1:7937')).toBe('connected');
+    // The hub, a peer and the hardware that quotes are all there, for others.
+    for (const port of [443, 5544, 8081, 14_892])
+      expect(await world.machine.report('connect', `10.0.2.2:${port}`), `port ${port}`).toBe('nothing');
   });
 
   test('80 leads to https, which answers with the certificate that the hub lists', async () => {
     const answer = await fetch(`http://127.0.0.1:${FORWARDED[80]}/`, { redirect: 'manual' });
     expect(answer.status).toBe(301);
-    const user = await client();
+    const user = await world.client();
     expect(await user.status('/livez')).toBe(200);
     user.close();
   });
@@ -220,7 +187,7 @@ describe('what is open', () => {
 
 describe('what is closed off', () => {
   test('B9: nothing that can be written can be executed, the root cannot be written', async () => {
-    const mounts = (await machine.report<string[]>('hostMounts')).map((line) => line.split(' '));
+    const mounts = (await world.machine.report<string[]>('hostMounts')).map((line) => line.split(' '));
     const writable = mounts.filter(([, , , options = '']) => options.split(',').includes('rw'));
     const executable = writable.filter(([, , , options = '']) => !options.split(',').includes('noexec'));
     for (const [, where, type, options] of writable) console.log(`${where} ${type} ${options}`);
@@ -229,73 +196,165 @@ describe('what is closed off', () => {
       'erofs',
       expect.stringMatching(/^ro,/u),
     ]);
-    expect(await machine.report('writable', '/usr/bin/node')).toMatch(/EROFS|read-only/u);
+    expect(await world.machine.report('writable', '/usr/bin/node')).toMatch(/EROFS|read-only/u);
   });
 
   test('no kernel module can be loaded, and every kernel setting is as written', async () => {
-    expect(await machine.report('sysctl', 'kernel.modules_disabled')).toBe('1');
-    for (const [name, value] of sysctls()) expect(await machine.report('sysctl', name), name).toBe(value);
+    expect(await world.machine.report('sysctl', 'kernel.modules_disabled')).toBe('1');
+    for (const [name, value] of sysctls())
+      expect(await world.machine.report('sysctl', name), name).toBe(value);
   });
 
   test('the disk key is nowhere: no environment, no file, no console', async () => {
-    const environments = await machine.report<string[]>('environment');
+    const environments = await world.machine.report<string[]>('environment');
     expect(environments.length).toBeGreaterThan(5);
     expect(environments.join('\n')).not.toContain(DISK_KEY);
     for (const file of ['/run/node/persistent-setup/disk-key', '/run/credentials/persistent-setup.service']) {
-      expect(await machine.report('exists', file), file).toBe(false);
+      expect(await world.machine.report('exists', file), file).toBe(false);
     }
-    expect(machine.console).not.toContain(DISK_KEY);
-    expect(await machine.report('exists', '/.extra')).toBe(false);
+    expect(world.machine.console).not.toContain(DISK_KEY);
+    expect(await world.machine.report('exists', '/.extra')).toBe(false);
+  });
+
+  test('what the hub said is readable by root alone', async () => {
+    type Mode = { path: string; mode: string; uid: number };
+    const rendered = await world.machine.report<Mode[]>('modes', '/run/node/**/*');
+    const files = rendered.filter(({ mode }) => mode.startsWith('10'));
+    for (const { path, mode, uid } of rendered) console.log(`${mode} ${uid} ${path}`);
+    expect(files.length).toBeGreaterThan(5);
+    expect(files.filter(({ mode, uid }) => mode !== '100400' || uid !== 0)).toEqual([]);
+    expect(rendered.filter(({ mode }) => mode.startsWith('4') && mode !== '40700')).toEqual([]);
   });
 });
 
 describe('orders', () => {
   test('one from outside reaches the builder inside, a second node outside, and the archive', async () => {
-    await orderComesThrough(orders.next());
+    await world.orderComesThrough(orders);
   });
 
   test('one that a peer has taken comes in over 5544 and reaches the builder inside', async () => {
-    const { certificate } = await listed('outside');
-    const { port } = standIns.node.addresses.user!;
-    const user = createUserClient(`https://localhost:${port}`, certificate);
-    const order = orders.next();
-    expect(answerProblem(order, await user.send(order))).toBeNull();
-    user.close();
-    await machine.waitFor(
-      new RegExp(`builder-standin: order .* sha256 ${hash('sha256', order.canonical)}`, 'u'),
-      90,
-    );
+    const { certificate } = await world.listed('outside');
+    const { port } = world.standIns.node.addresses.user!;
+    await eventually(async () => {
+      const user = createUserClient(`https://localhost:${port}`, certificate);
+      const order = orders.next();
+      try {
+        expect(answerProblem(order, await user.send(order))).toBeNull();
+      } finally {
+        user.close();
+      }
+      await world.takenInside(hash('sha256', order.canonical), 60);
+    });
   });
 });
 
-test('the same disk after a power cut: same identity, orders again; the clock was in 2020 and the hub late', async () => {
-  const before = await listed('vm');
-  const memory = await machine.report<string>('memory');
-  console.log(memory.split('\n').slice(0, 3).join(', '));
-  await machine.kill();
-  await standIns.close();
-  const start = await bootUntilReady('2020-01-01T00:00:00');
-  await machine.waitFor(/chronyd version/u, READY_S);
-  standIns = await startStandIns(CONFIGURATION);
-  await waitUntilReady(start);
-  expect(machine.console).toContain('data disk: unlocked');
-  // The configuration step waited for the clock.
-  const console_ = machine.console;
-  expect(console_.search(/System clock was stepped|Selected source/u)).toBeLessThan(
-    console_.indexOf('configuration: '),
-  );
-  expect(await listed('vm')).toEqual(before);
-  expect(Math.abs((await machine.report<number>('clock')) - Date.now())).toBeLessThan(10_000);
-  await orderComesThrough(orders.next());
-}, 1_200_000);
+test('anyone gets the certificate over 7936, with a proof of the image that gave it out', async () => {
+  const collateral = world.standIns.quotes.collateral.url;
+  const policy = join(world.folder, 'policy.json');
+  const root = join(world.folder, 'root.pem');
+  const all = JSON.parse(readFileSync(join(inject('image'), 'measurements.json'), 'utf8')) as Measurement[];
+  const ours = all.filter(({ measurement_id: id }) => id.endsWith('-tdx-page'));
+  writeFileSync(root, world.standIns.quotes.rootPem);
+  const get = (entries: readonly Measurement[]) => {
+    writeFileSync(policy, JSON.stringify(entries));
+    const url = `https://127.0.0.1:${FORWARDED[7936]}/cert`;
+    const options = ['--policy', policy, '--pccs-url', collateral, '--dev-mock-root', root];
+    return outputOf('attested/get-main.ts', [url, ...options, '--timeout-ms', String(HANG_S * 1000)]);
+  };
+  const proven = await eventually(async () => {
+    const end = await get(ours);
+    expect(end).toMatchObject({ status: 0 });
+    return end;
+  });
+  console.log(proven.errors.trim());
+  expect(proven.output.trim()).toBe((await world.listed('vm')).certificate.trim());
+  const other = ours.map((entry) => ({
+    ...entry,
+    measurements: { ...entry.measurements, 3: { expected: '00'.repeat(48) } },
+  }));
+  await eventually(async () => expect(await get(other)).toMatchObject({ status: 1, output: '' }));
+});
 
-test('another key from the hub: the disk is not opened, nothing that keeps state starts', async () => {
-  await machine.kill();
-  await standIns.configure({ ...CONFIGURATION, disk_encryption: { key: randomBytes(32).toString('hex') } });
-  await bootUntilReady();
-  await machine.waitFor(/data disk: Command failed/u, READY_S);
+test('the operator sees the boot, gets in with a password alone, and has only the listed actions', async () => {
+  expect((await world.stranger('/livez')).status).toBe(200);
+  expect((await world.stranger('/api/v1/events')).status).not.toBe(200);
+  const { status, text } = await world.operator('/logs');
+  expect(status).toBe(200);
+  console.log(text.trim());
+  for (const step of ['time', 'config', 'disk', 'node']) expect(text).toContain(`boot ${step} done`);
+  expect(text).not.toContain(DISK_KEY);
+  expect((await world.operator('/api/v1/actions/ssh_start')).status).toBe(400);
+  // The action ends with the restart, whose first sign is another process.
+  const before = await world.machine.report<string>('unit', 'haproxy.service');
+  expect((await world.operator('/api/v1/actions/haproxy_restart')).status).toBe(200);
+  const after = await world.machine.report<string>('unit', 'haproxy.service');
+  expect(before).toContain('ActiveState=active');
+  expect(after).toContain('ActiveState=active');
+  const pid = /^MainPID=(\d+)$/mu;
+  expect(pid.exec(after)?.[1]).not.toBe(pid.exec(before)?.[1]);
+});
+
+test('fetch_config: what the hub says now is in force, up to the certificate that is served', async () => {
+  const pid = async (unit: string) =>
+    /^MainPID=(\d+)$/mu.exec(await world.machine.report<string>('unit', unit))?.[1];
+  const before = { chrony: await pid('chrony.service'), listed: await world.listed('vm') };
+  expect(await regionOf()).toBe(CONFIGURATION.flowproxy.builder_region);
+  await world.configure(CHANGED);
+  const action = await world.operator('/api/v1/actions/fetch_config');
+  expect(action).toMatchObject({ status: 200 });
+  await eventually(async () => expect(await regionOf()).toBe('elsewhere'));
+  // The new name needs a new certificate: the hub lists it, and 443 serves it.
+  await eventually(async () =>
+    expect((await world.listed('vm')).certificate).not.toBe(before.listed.certificate),
+  );
+  await world.ready();
+  // Only what reads the change was restarted, and the disk's key is not written again.
+  expect(await pid('chrony.service')).toBe(before.chrony);
+  expect(await world.machine.report('exists', '/run/node/persistent-setup/disk-key')).toBe(false);
+  // A configuration that cannot be is refused whole, and the action says so.
+  await world.configure({ ...CHANGED, disk_encryption: { key: '' } });
+  expect((await world.operator('/api/v1/actions/fetch_config')).status).toBe(500);
+  expect(await regionOf()).toBe('elsewhere');
+  await world.configure(CHANGED);
+});
+
+test('the same disk after a power cut: same identity, orders again; the clock was in 2020 and the hub late', async () => {
+  const before = await world.listed('vm');
+  const memory = await world.machine.report<string>('memory');
+  console.log(memory.split('\n').slice(0, 3).join(', '));
+  await world.machine.kill();
+  await world.shut();
+  await world.boot({ clock: '2020-01-01T00:00:00' });
+  // Nothing is outside yet: the operator sees the boot, and has no action that could be misused.
+  const early = await world.operator('/api/v1/actions/reboot');
+  expect(early.status).toBe(400);
+  await world.open();
+  await world.ready();
+  const console_ = world.machine.console;
+  expect(console_).toContain('data disk: unlocked');
+  // The configuration step waited for the clock.
+  const right = console_.indexOf('time: the clock is right');
+  expect(right).toBeGreaterThan(0);
+  expect(right).toBeLessThan(console_.indexOf('configuration: '));
+  expect(await world.listed('vm')).toEqual(before);
+  // It was years off; minutes leave room for a machine that stands still for a while.
+  expect(Math.abs((await world.machine.report<number>('clock')) - Date.now())).toBeLessThan(600_000);
+  await world.orderComesThrough(orders);
+});
+
+test('another key from the hub: the disk stays shut, nothing that keeps state starts; the right key opens it', async () => {
+  await world.machine.kill();
+  await world.configure({ ...CHANGED, disk_encryption: { key: randomBytes(32).toString('hex') } });
+  await world.boot();
+  await world.machine.waitFor(/data disk: Command failed/u, HANG_S);
   for (const unit of ['var-lib-persistent.mount', 'orderflow-proxy.service', 'haproxy.service']) {
-    expect(await machine.report<string>('unit', unit), unit).toContain('ActiveState=inactive');
+    expect(await world.machine.report<string>('unit', unit), unit).toContain('ActiveState=inactive');
   }
-  expect(await machine.report('exists', '/var/lib/persistent/orderflow-proxy')).toBe(false);
-}, 1_200_000);
+  expect(await world.machine.report('exists', '/var/lib/persistent/orderflow-proxy')).toBe(false);
+  // The operator sees why, and what the hub says now is taken without a reboot.
+  expect((await world.operator('/logs')).text).toContain('boot disk failed');
+  await world.configure(CHANGED);
+  expect((await world.operator('/api/v1/actions/fetch_config')).status).toBe(200);
+  await world.machine.waitFor(/data disk: unlocked/u, HANG_S);
+  await world.ready();
+});

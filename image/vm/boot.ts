@@ -34,13 +34,15 @@ export async function bootInteractively(tools: string, output: string, progress:
     makeDataDisk(dataDisk);
     writeFileSync(configurationFile, JSON.stringify(exampleConfiguration()), { mode: 0o600 });
   }
-  const standIns = await startStandIns(JSON.parse(readFileSync(configurationFile, 'utf8')));
+  const configuration: unknown = JSON.parse(readFileSync(configurationFile, 'utf8'));
+  const standIns = await startStandIns({ tools, image: output, configuration });
   const machine = await startMachine({
     tools,
     disk: join(output, 'disk.raw'),
     dataDisk,
     forwards: FORWARDED,
   });
+  standIns.quotes.attach(() => machine.report('events'));
   for (const [guest, host] of Object.entries(FORWARDED))
     progress(`port ${guest} is at 127.0.0.1:${host} of this network`);
   let shown = 0;

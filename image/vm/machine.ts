@@ -137,14 +137,18 @@ exec "$@"`;
   return sandboxed([...wait, ...arguments_], { tools, mounts, network: true });
 }
 
+interface Report {
+  readonly socket: Socket;
+  readonly answers: AsyncIterator<string>;
+}
+
 class RunningMachine implements Machine {
   readonly #child: ChildProcess;
   readonly #folder: string;
   readonly #ended: Promise<void>;
   #alive = true;
   #output = '';
-  #report: Socket | undefined;
-  #answers: AsyncIterator<string> | undefined;
+  readonly #report: Promise<Report>;
 
   constructor(child: ChildProcess, folder: string) {
     this.#child = child;
@@ -159,10 +163,13 @@ class RunningMachine implements Machine {
     child.once('error', (error) => {
       this.#output += String(error);
     });
+    // From the start: a machine that nobody listens to reports to nobody.
+    this.#report = this.#connectReport();
+    // Whoever asks is told.
+    this.#report.catch(() => undefined);
     child.once('close', () => {
       this.#last = this.console;
       this.#alive = false;
-      this.#report?.destroy();
       rmSync(folder, { recursive: true, force: true });
       resolve();
     });
@@ -196,17 +203,35 @@ class RunningMachine implements Machine {
   }
 
   async report<T>(name: string, argument = ''): Promise<T> {
-    if (this.#answers === undefined) {
-      const socket = connect(join(this.#folder, 'report.sock'));
-      this.#report = socket;
-      this.#answers = createInterface({ input: socket })[Symbol.asyncIterator]();
-    }
-    this.#report?.write(`${name} ${argument}\n`);
-    const { value, done } = await this.#answers.next();
+    const { socket, answers } = await this.#report;
+    socket.write(`${name} ${argument}\n`);
+    const { value, done } = await answers.next();
     if (done === true) throw this.#failure(`no report ${name}`);
     const answer = (JSON.parse(value) as Record<string, unknown>)[name];
     if (typeof answer === 'string' && answer.startsWith('error: no report')) throw new Error(answer);
     return answer as T;
+  }
+
+  /** QEMU makes the socket when it starts. */
+  async #connectReport(): Promise<Report> {
+    for (;;) {
+      const socket = connect(join(this.#folder, 'report.sock'));
+      const connected = await new Promise<boolean>((resolve) => {
+        socket.once('connect', () => resolve(true));
+        socket.once('error', () => resolve(false));
+      });
+      if (connected) {
+        // Its end is the end of the answers.
+        socket.on('error', () => undefined);
+        void this.#ended.then(() => socket.destroy());
+        const answers = createInterface({ input: socket })[Symbol.asyncIterator]();
+        // The machine says that it listens: the firmware would take what is written before, and throw it away.
+        if ((await answers.next()).done === true) throw this.#failure('the machine ended without a report');
+        return { socket, answers };
+      }
+      if (!this.#alive) throw this.#failure('the machine ended without a report');
+      await pause();
+    }
   }
 
   async kill(): Promise<void> {

@@ -1,0 +1,117 @@
+/** Firewall, kernel modules, network and time: what stands before anything speaks to the outside. */
+import { ALL, GUEST, loopback, ROOT, type Service } from '../service.ts';
+
+const CHRONY = { name: '_chrony', uid: 201 };
+
+export function systemServices(): Service[] {
+  return [
+    {
+      unit: 'firewall.service',
+      does: 'nftables, both directions, drop by default; before the network',
+      from: 'Debian',
+      profiles: ALL,
+      user: ROOT,
+      listens: [],
+      calls: [],
+      run: {
+        type: 'oneshot',
+        start: '/usr/sbin/nft -f /etc/nftables.conf',
+        after: ['systemd-modules-load.service'],
+        before: ['network-pre.target', 'modules-lock.service'],
+        wantedBy: ['sysinit.target'],
+        capabilities: ['CAP_NET_ADMIN'],
+        network: ['AF_NETLINK'],
+        early: true,
+      },
+    },
+    {
+      unit: 'modules-lock.service',
+      does: 'no kernel module is loaded any more',
+      from: 'Debian',
+      profiles: ALL,
+      user: ROOT,
+      listens: [],
+      calls: [],
+      run: {
+        type: 'oneshot',
+        start: '/usr/lib/systemd/systemd-sysctl /usr/lib/sysctl.late/modules.conf',
+        after: ['systemd-modules-load.service', 'firewall.service'],
+        before: ['sysinit.target'],
+        wantedBy: ['sysinit.target'],
+        capabilities: ['CAP_SYS_MODULE'],
+        lines: ['ProtectKernelTunables=no', 'ProtectProc=default', 'ProcSubset=all'],
+        early: true,
+      },
+    },
+    {
+      unit: 'systemd-networkd.service',
+      does: 'DHCP on wired interfaces',
+      from: 'Debian',
+      profiles: ALL,
+      user: { name: 'systemd-network', uid: 998 },
+      listens: [],
+      calls: [{ protocol: 'udp', port: 67, what: 'DHCP' }],
+    },
+    {
+      unit: 'systemd-resolved.service',
+      does: 'resolver of the machine',
+      from: 'Debian',
+      profiles: ALL,
+      user: { name: 'systemd-resolve', uid: 997 },
+      listens: [loopback(53, 'DNS'), { port: 53, protocol: 'udp', open: 'loopback', what: 'DNS' }],
+      calls: [
+        { protocol: 'udp', port: 53, what: 'DNS' },
+        { protocol: 'tcp', port: 53, what: 'DNS' },
+      ],
+    },
+    {
+      unit: 'chrony.service',
+      does: 'time; production asks three NTS servers of which two must agree, devnet the NTP stand-in',
+      from: 'Debian',
+      profiles: ALL,
+      user: CHRONY,
+      listens: [],
+      calls: [
+        { protocol: 'tcp', port: 4460, what: 'NTS' },
+        { protocol: 'udp', port: 123, what: 'NTP' },
+      ],
+      run: {
+        type: 'exec',
+        start: '/usr/sbin/chronyd -n -U -L 0 -f /etc/chrony.conf',
+        after: ['network-online.target', 'firewall.service'],
+        before: ['time-sync.target'],
+        wantedBy: ['multi-user.target'],
+        capabilities: ['CAP_SYS_TIME'],
+        network: ['AF_INET'],
+        runtime: 'chrony',
+        lines: [
+          'Wants=network-online.target',
+          'RuntimeDirectoryMode=0700',
+          'ProtectClock=no',
+          'SystemCallFilter=@clock',
+        ],
+      },
+    },
+    {
+      unit: 'time-gate.service',
+      does: 'holds everything that speaks TLS until the clock is right',
+      from: 'Debian',
+      profiles: ALL,
+      user: CHRONY,
+      listens: [],
+      calls: [],
+      run: {
+        type: 'oneshot',
+        start: '/usr/bin/chronyc -h /run/chrony/chronyd.sock waitsync 0 0.5 0 1',
+        ready: `${GUEST}/time-gate.js`,
+        after: ['chrony.service'],
+        before: ['time-sync.target'],
+        requires: ['chrony.service'],
+        wantedBy: ['time-sync.target'],
+        writable: ['/run/chrony'],
+        jit: true,
+        lines: ['TimeoutStartSec=infinity'],
+      },
+    },
+  ];
+}

@@ -1,0 +1,194 @@
+/**
+ * V2: production, made and run with dummies in the place of the programs that no registry offers, and with this
+ * machine's stand-ins outside. Nobody looks into it from inside: what is seen is what its open ports say.
+ */
+import { hash, randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { answerProblem } from '../../devnet/once.ts';
+import { createOrderSource } from '../../devnet/orders.ts';
+import { type Artifact, artifacts } from '../artifacts.ts';
+import { build, differingOutputs } from '../build/build.ts';
+import { defaultStore, digestOf } from '../build/store.ts';
+import type { Entry } from '../build/tree.ts';
+import { programsOf } from '../profiles.ts';
+import { DEVELOPMENT } from '../surroundings.ts';
+import { eventually, World } from '../testing/world.ts';
+import { FORWARDED } from './stand-ins.ts';
+
+const SOURCES = join(import.meta.dirname, '../..');
+const CONFIGURATION = {
+  instance_name: 'vm',
+  disk_encryption: { key: randomBytes(32).toString('hex') },
+  github_token: 'a-token',
+  rbuilder: { coinbase_secret_key: '11'.repeat(32), relay_secret_key: '22'.repeat(32) },
+};
+const TOLD = { reth: 30_303, lighthouse: 9000, 'rbuilder-operator': 6000 } as const;
+const SHIFT = 20_000;
+
+/** Listens on the ports of its row and says its name to whoever connects; the builder says what orders it has, too. */
+function dummy(name: string): string {
+  const ports: Readonly<Record<string, readonly string[]>> = {
+    reth: ['30303, "0.0.0.0"', '8545, "127.0.0.1"'],
+    lighthouse: ['9000, "0.0.0.0"', '3500, "127.0.0.1"'],
+    'rbuilder-operator': ['6000, "0.0.0.0"'],
+    'bidding-service': ['6148, "127.0.0.1"'],
+  };
+  const listens = (ports[name] ?? []).map(
+    (port) => `net.createServer((s) => { s.on("error", () => {}); s.end(said()); }).listen(${port});`,
+  );
+  const builder = `
+const http = require("node:http");
+const crypto = require("node:crypto");
+http.createServer((q, a) => a.writeHead(q.url === "/readyz" ? 200 : 404).end()).listen(6070, "127.0.0.1");
+http.createServer((q, a) => {
+  const chunks = [];
+  q.on("data", (c) => chunks.push(c));
+  q.on("end", () => {
+    const body = Buffer.concat(chunks);
+    orders.push(crypto.createHash("sha256").update(body).digest("hex"));
+    a.setHeader("content-type", "application/json");
+    a.end(JSON.stringify({ jsonrpc: "2.0", id: JSON.parse(body).id, result: null }));
+  });
+}).listen(8645, "127.0.0.1");`;
+  return `#!/usr/bin/node --jitless
+const net = require("node:net");
+const orders = [];
+const said = () => JSON.stringify({ dummy: ${JSON.stringify(name)}, orders });
+${listens.join('\n')}
+${name === 'rbuilder-operator' ? builder : ''}
+setInterval(() => {}, 1e6);
+process.on("SIGTERM", () => process.exit(0));
+`;
+}
+
+let folder: string;
+let output: string;
+let world: World;
+let manifest: Artifact[];
+const dummies = new Map<string, string>();
+
+/** What a port says to whoever connects. @throws Error when nobody answers */
+function told(port: number): Promise<{ dummy: string; orders: string[] }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ dummy: string; orders: string[] }>();
+  const socket = connect({ host: '127.0.0.1', port: port + SHIFT });
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk.toString();
+  });
+  socket.on('error', reject);
+  socket.on('close', () => {
+    if (text === '') reject(new Error('nothing answers'));
+    else resolve(JSON.parse(text));
+  });
+  return promise;
+}
+
+async function buildTo(target: string): Promise<void> {
+  await build({
+    store: defaultStore(),
+    profile: 'production',
+    sources: SOURCES,
+    output: target,
+    progress: () => undefined,
+    // Devnet's lock: that of production is newer than any test.
+    instead: { around: DEVELOPMENT, manifest, locks: 'devnet' },
+  });
+}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'image-production-'));
+  output = join(folder, 'image');
+  const store = defaultStore();
+  manifest = [];
+  for (const artifact of artifacts(SOURCES)) {
+    const file = join(folder, artifact.name);
+    writeFileSync(file, dummy(artifact.name));
+    dummies.set(artifact.target, dummy(artifact.name));
+    const digest = await digestOf(file);
+    if (artifact.when === 'build') await store.take(artifact.name, file, digest);
+    manifest.push({ ...artifact, ...digest });
+  }
+  await buildTo(output);
+});
+
+afterAll(async () => {
+  await world?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test('it is the same twice, and holds neither a stand-in nor a program that is not listed', async () => {
+  const second = join(folder, 'second');
+  await buildTo(second);
+  expect(await differingOutputs(output, second)).toEqual([]);
+  const files = JSON.parse(readFileSync(join(output, 'files.json'), 'utf8')) as Entry[];
+  const built = manifest.filter(({ when }) => when === 'build').map(({ target }) => target);
+  const programs = files
+    .filter(({ type, mode }) => type === 'file' && Number.parseInt(mode, 8) & 0o111)
+    .map(({ path }) => path)
+    .filter((path) => !path.includes('ld-linux'));
+  expect(programs.sort()).toEqual([...programsOf('production'), ...built].sort());
+  expect(files.filter(({ path }) => /stand-?in|attestation\/mock/u.test(path))).toEqual([]);
+  console.log(`${programs.length} programs and the loader, ${files.length} entries`);
+});
+
+test('it boots, fetches its private programs by digest alone, and runs; nothing is said on its console', async () => {
+  world = new World({ tools: inject('tools'), image: output, configuration: CONFIGURATION });
+  await world.open();
+  const asked: string[] = [];
+  let honest = false;
+  const releases = createServer((request, response) => {
+    const name = (request.url ?? '').slice(1);
+    asked.push(`${name} ${request.headers.authorization}`);
+    const file = dummies.get(name) ?? '';
+    // Same length, another program.
+    response.end(honest ? file : file.replace('orders', 'Orders'));
+  }).listen(8082, '127.0.0.1');
+  try {
+    await world.boot({
+      forwards: {
+        ...FORWARDED,
+        ...Object.fromEntries(Object.values(TOLD).map((port) => [port, port + SHIFT])),
+      },
+    });
+    // Built into the image: they run without the release host.
+    for (const name of ['reth', 'lighthouse'] as const)
+      await eventually(async () => expect((await told(TOLD[name])).dummy).toBe(name));
+    // Asked again and again, while it is another program than the image was built for.
+    await eventually(async () => expect(asked.length).toBeGreaterThan(2));
+    await expect(told(TOLD['rbuilder-operator'])).rejects.toThrow();
+    expect(new Set(asked)).toEqual(new Set(['rbuilder-operator Bearer a-token']));
+    honest = true;
+    await eventually(async () =>
+      expect((await told(TOLD['rbuilder-operator'])).dummy).toBe('rbuilder-operator'),
+    );
+    await world.serving();
+    const orders = createOrderSource({ seed: 'production' });
+    await eventually(async () => {
+      const order = orders.next();
+      const user = await world.client();
+      try {
+        expect(answerProblem(order, await user.send(order))).toBeNull();
+      } finally {
+        user.close();
+      }
+      const digest = hash('sha256', order.canonical);
+      await eventually(
+        async () => expect((await told(TOLD['rbuilder-operator'])).orders).toContain(digest),
+        60,
+      );
+    });
+  } finally {
+    releases.close();
+    releases.closeAllConnections();
+  }
+  const { text } = await world.operator('/logs');
+  for (const step of ['time', 'config', 'disk', 'node']) expect(text).toContain(`boot ${step} done`);
+  // B7: from the kernel on, the port that the host reads is silent.
+  const [, afterFirmware = ''] = world.machine.console.split(/BdsDxe: starting [^\n]*\n/u);
+  expect(afterFirmware.replaceAll(/^EFI stub: [^\n]*\n/gmu, '').trim()).toBe('');
+});

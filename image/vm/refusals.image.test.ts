@@ -1,0 +1,80 @@
+/** What a machine refuses: data disks that are not its own, and a clock that was put back. */
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { expect, inject, onTestFinished, test } from 'vitest';
+import { diskState, HEADER_BYTES } from '../guest/luks-header.ts';
+import { forged, headerOf } from '../testing/luks.ts';
+import { HANG_S, World } from '../testing/world.ts';
+
+async function newWorld(): Promise<World> {
+  const configuration = {
+    instance_name: 'vm',
+    disk_encryption: { key: randomBytes(32).toString('hex') },
+  };
+  const world = new World({ tools: inject('tools'), image: inject('image'), configuration });
+  onTestFinished(() => world.close());
+  await world.open();
+  return world;
+}
+
+function writeStart(disk: string, bytes: Buffer): void {
+  const file = openSync(disk, 'r+');
+  writeSync(file, bytes, 0, bytes.length, 0);
+  closeSync(file);
+}
+
+function readStart(disk: string): Buffer {
+  const file = openSync(disk, 'r');
+  const bytes = Buffer.alloc(HEADER_BYTES);
+  readSync(file, bytes, 0, bytes.length, 0);
+  closeSync(file);
+  return bytes;
+}
+
+test('garbage and a null cipher are refused and left alone; a format that was cut off starts anew', async () => {
+  const world = await newWorld();
+  const garbage = Buffer.alloc(HEADER_BYTES, 'somebody else lives here ');
+  writeStart(world.dataDisk, garbage);
+  await world.boot();
+  await world.machine.waitFor(/data disk: refused: no LUKS header/u, HANG_S);
+  for (const unit of ['var-lib-persistent.mount', 'orderflow-proxy.service', 'haproxy.service'])
+    expect(await world.machine.report<string>('unit', unit), unit).toContain('ActiveState=inactive');
+  expect(readStart(world.dataDisk).equals(garbage)).toBe(true);
+  // The operator sees which check failed.
+  const log = await world.operator('/logs');
+  expect(log.text).toContain('boot disk failed refused: no LUKS header');
+
+  // The step is tried again and again, each time with what is on the disk then.
+  const ours = await headerOf(inject('tools'), {});
+  const nullCipher = forged(ours, (text) =>
+    text.replaceAll(/"encryption":\s*"aes-xts-plain64"/gu, '"encryption":"cipher_null-ecb"'),
+  );
+  writeStart(world.dataDisk, nullCipher);
+  await world.machine.waitFor(/data disk: refused: metadata\.keyslots\.0\.area\.encryption/u, HANG_S);
+  expect(readStart(world.dataDisk).equals(nullCipher)).toBe(true);
+
+  // The power fails as soon as the format has begun.
+  writeStart(world.dataDisk, Buffer.alloc(HEADER_BYTES));
+  await world.machine.waitFor(/data disk: being formatted/u, HANG_S);
+  await world.machine.kill();
+  expect(diskState(readStart(world.dataDisk))).toEqual({ kind: 'empty' });
+  await world.boot();
+  await world.machine.waitFor(/data disk: formatted/u, HANG_S);
+  await world.ready();
+});
+
+test('a clock that goes back by years opens nothing: the boot waits', async () => {
+  const world = await newWorld();
+  await world.boot({ clock: '2031-01-01T00:00:00' });
+  const [, days] = await world.machine.waitFor(
+    /time: refused: the clock went back by ([\d.]+) days/u,
+    HANG_S,
+  );
+  console.log(`refused: back by ${days} days`);
+  const gate = await world.machine.report<string>('unit', 'time-gate.service');
+  expect(gate).not.toContain('ActiveState=active');
+  expect(await world.machine.report<string>('unit', 'render-config.service')).not.toContain(
+    'ActiveState=active',
+  );
+  expect(world.machine.console).not.toContain('configuration: ');
+});
