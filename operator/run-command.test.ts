@@ -80,6 +80,13 @@ describe('bounds', () => {
     expect(isAlive(Number(stdout))).toBe(false);
   });
 
+  test('of time: who stays behind without listening, when the one that was started has gone', async () => {
+    const script = '(trap "" TERM; exec sleep 600 >/dev/null 2>&1) & echo $!; wait';
+    const { failure, stdout } = await shell(script, { timeoutMs: SOME_MS });
+    expect(failure).toBe(`timed out after ${SOME_MS} ms`);
+    await expect.poll(() => isAlive(Number(stdout)), { timeout: 15_000 }).toBe(false);
+  });
+
   test('of output: what is kept is the beginning, and the flood ends', async () => {
     const { failure, stdout } = await shell('yes', { outputBytes: 1024 });
     expect(failure).toBe('wrote more than 1024 bytes');
