@@ -17,6 +17,6 @@ test.each(['dependencies', 'devDependencies', 'optionalDependencies'] as const)(
 
 test('what tests and benches start is started as in production', () => {
   expect(manifest.scripts['node']).toBe(`node ${NODE_FLAGS.join(' ')} main.ts`);
-  const services = readFileSync(new URL('image/services/orderflow.ts', import.meta.url), 'utf8');
-  expect(services).toContain(`\${NODE} ${NODE_FLAGS.join(' ')} \${APP}/main.js`);
+  const service = readFileSync(new URL('image/services/orderflow.ts', import.meta.url), 'utf8');
+  expect(service).toContain(`\${NODE} ${NODE_FLAGS.join(' ')} \${APP}/main.js`);
 });

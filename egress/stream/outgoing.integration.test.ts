@@ -522,6 +522,25 @@ describe('coming and going', () => {
     expect(sender.recorder.drops).toEqual([]);
   });
 
+  test('a large order whose connection breaks in the middle of it is sent again whole, and arrives once', async () => {
+    const far = await startFar();
+    const sender = await startSender([far.target]);
+    await up(sender, 2);
+    const [, carrying] = far.streams;
+    const large = testOrder(1, 1_000_000);
+    // With the first piece of it.
+    carrying!.socket.once('data', () => {
+      far.behave = honestly;
+      carrying!.socket.destroy();
+    });
+    sender.peers.send(large);
+    await sender.recorder.until(
+      () => sender.recorder.accepted.length + sender.recorder.rejected.length === 1,
+    );
+    expect(received(far).concat(far.bodies)).toEqual([large.order.canonical.toString()]);
+    expect([sender.recorder.drops, sender.recorder.resentTo.get('far')]).toEqual([[], 1]);
+  });
+
   test('closing waits for acknowledgements, and tells the peer', async () => {
     const far = await startFar();
     far.behave = honestly;

@@ -2,8 +2,8 @@
  * The frames of the order stream, as bytes: type (1 byte), length of the payload (4 bytes), payload. All integers
  * are unsigned and big-endian; those of 8 bytes stay below 2^53. The page ingress/stream/PROTOCOL.md describes each.
  *
- * Hand-made, not msgpackr, by measurement (bench/stream-codec.ts): a record is made and read with copies of its
- * bytes alone, and a decoder that knows four fixed shapes has no maps, no depth and no prototype to attack.
+ * Hand-made, not msgpackr, by measurement (figures on that page, section 8): a record is made and read with copies of its
+ * bytes alone, and a decoder that knows fixed shapes alone has no maps, no depth and no prototype to attack.
  *
  * Limits: encodes and decodes; what a frame means at a point of the conversation is the channel's affair.
  */

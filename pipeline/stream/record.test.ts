@@ -1,10 +1,11 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createOrderSource } from '../../devnet/orders.ts';
 import { decodeOrder } from '../decode.ts';
 import { Rejection } from '../errors.ts';
 import { parseRequest, RefusedRequest } from '../json-rpc.ts';
-import type { Order } from '../order.ts';
+import type { Method, Order } from '../order.ts';
 import type { DecodeContext } from '../order-context.ts';
 import { ReplacementNonces } from '../replacement-nonces.ts';
 import { systemOrders } from '../testing/random-orders.ts';
@@ -77,6 +78,20 @@ describe('the same order at both ends', () => {
       recordBytes += bytes.length;
     }
     expect(recordBytes / canonicalBytes).toBeLessThan(0.56);
+  });
+
+  test("the reference's orders: its canonical bytes at the far end", () => {
+    const { accepted } = JSON.parse(
+      readFileSync(new URL('../../testing/vectors/orders.json', import.meta.url), 'utf8'),
+    ) as { accepted: { method: Method; canonical: string }[] };
+    const passed = accepted.filter(({ method, canonical }) => {
+      const body = Buffer.from(canonical);
+      const far = overStream(encodeRecord(method, body));
+      expect(far).toEqual(overV1(body));
+      return !(far instanceof Rejection);
+    });
+    expect(new Set(passed.map(({ method }) => method)).size).toBe(5);
+    expect(passed.length).toBeGreaterThan(150);
   });
 
   test('random orders of every method and spelling, texts beyond ASCII among them', () => {
