@@ -57,7 +57,7 @@ function start(
   return {
     child,
     ended,
-    complaints: () => complaints.replace(/^\(node:\d+\) TimeoutNegativeWarning.*\n.*\n.*\n/, ''),
+    complaints: () => complaints,
     async lines(count) {
       const found: string[] = [];
       while (found.length < count) {

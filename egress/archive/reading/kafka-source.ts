@@ -7,8 +7,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asError } from '../failure.ts';
 import type { ArchiveRecord } from '../record.ts';
-import { KafkaTrouble } from '../shipping/kafka-client.ts';
 import type { Fetched, KafkaReader, OffsetRange } from '../shipping/kafka-reader.ts';
+import { KafkaTrouble } from '../shipping/kafka-trouble.ts';
 import type { ArchiveFinding } from './findings.ts';
 import type { Inspector } from './inspector.ts';
 import { PartitionReader } from './partition-reader.ts';

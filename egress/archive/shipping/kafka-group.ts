@@ -11,15 +11,9 @@
  * | after an error it restarts itself, or ends with an event | an end is told as `failed` |
  */
 import type { Admin, Batch, Consumer, EachBatchPayload } from 'kafkajs';
-import {
-  type Client,
-  createClient,
-  type KafkaAccess,
-  KafkaTrouble,
-  troubleOf,
-  withDeadline,
-} from './kafka-client.ts';
+import { type Client, createClient, type KafkaAccess } from './kafka-client.ts';
 import type { FetchedRecord, OffsetRange } from './kafka-reader.ts';
+import { KafkaTrouble, troubleOf, withDeadline } from './kafka-trouble.ts';
 
 export interface GroupOptions extends KafkaAccess {
   readonly groupId: string;
