@@ -20,6 +20,7 @@
  * | it does not tell that a partition has another leader | `route` does |
  */
 import { connect as connectTcp, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import {
   type Admin,
@@ -112,6 +113,8 @@ const OPEN_TIMEOUT_MS = REQUEST_TIMEOUT_MS + 1000;
 /** kafkajs counts them in 31 bits. */
 const MOST_RECORDS = 1_000_000_000;
 const FETCH_BYTES = 4 * 1024 * 1024;
+/** Pause after an answer of a broker that slows its client down. */
+const SLOWED_MS = 100;
 /** One record of 64 MiB must fit. */
 const FETCH_MAX_BYTES = 80 * 1024 * 1024;
 
@@ -323,9 +326,9 @@ class KafkaJsConnection implements KafkaConnection {
     await this.#attempt(() => this.#cluster.addTargetTopic(topic));
     let next = from;
     while (next < to) {
-      const messages = await this.#attempt(() => this.#fetch(partition, next));
+      const answer = await this.#attempt(() => this.#fetch(partition, next));
       const before = next;
-      for (const message of messages) {
+      for (const message of answer?.messages ?? []) {
         const offset = Number(message.offset);
         // A fetch answers with whole batches: the first may begin earlier.
         if (offset < next) continue;
@@ -333,12 +336,14 @@ class KafkaJsConnection implements KafkaConnection {
         each(offset, message);
         next = offset + 1;
       }
+      // A broker that slows its client down (a quota) answers without the partition: that says nothing of what it holds.
+      if (answer === null) await sleep(SLOWED_MS);
       // No data below the end: the rest are markers of the log, which are not delivered.
-      if (next === before && messages.length === 0) return;
+      else if (next === before && answer.messages.length === 0) return;
     }
   }
 
-  async #fetch(partition: number, fetchOffset: number): Promise<readonly FetchedMessage[]> {
+  async #fetch(partition: number, fetchOffset: number): Promise<FetchedPartition | null> {
     const { topic } = this.#options;
     await this.#cluster.refreshMetadataIfNecessary();
     const leader = this.#cluster
@@ -356,7 +361,7 @@ class KafkaJsConnection implements KafkaConnection {
         { topic, partitions: [{ partition, fetchOffset: String(fetchOffset), maxBytes: FETCH_BYTES }] },
       ],
     });
-    return responses[0]?.partitions[0]?.messages ?? [];
+    return responses[0]?.partitions[0] ?? null;
   }
 
   async send(partition: number, records: readonly KafkaRecord[]): Promise<number | null> {
@@ -431,10 +436,15 @@ export interface Cluster {
   findBroker(of: { nodeId: string }): Promise<{
     fetch(request: unknown): Promise<{
       responses: readonly {
-        partitions: readonly { highWatermark: string; messages: readonly FetchedMessage[] }[];
+        partitions: readonly FetchedPartition[];
       }[];
     }>;
   }>;
+}
+
+interface FetchedPartition {
+  readonly highWatermark: string;
+  readonly messages: readonly FetchedMessage[];
 }
 
 export interface FetchedMessage extends ReceivedKafkaRecord {

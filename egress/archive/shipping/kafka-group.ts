@@ -9,6 +9,8 @@
  * | it hands records over and commits by itself | both is switched off: a batch is handed over once the one before is done |
  * | a group that rebalances is noticed by a heartbeat, which only batches under way send | `heartbeat` tells, and the batch ends |
  * | after an error it restarts itself, or ends with an event | an end is told as `failed` |
+ * | asks a coordinator that is frozen for 20 s, and each time again | a commit is waited for no longer than 5 s |
+ * | a clock that is set back stops its heartbeats, so that it is out of the group and goes on reading | a commit that is refused for it makes it join again |
  */
 import type { Admin, Batch, Consumer, EachBatchPayload } from 'kafkajs';
 import { type Client, createClient, type KafkaAccess } from './kafka-client.ts';
@@ -77,6 +79,7 @@ const FETCH_BYTES_PER_PARTITION = 1024 * 1024;
 const FETCH_BYTES = 8 * 1024 * 1024;
 const CONCURRENT_PARTITIONS = 64;
 const LEAVE_MS = 5000;
+const COMMIT_MS = 5000;
 
 /** Joins a group. @throws KafkaTrouble when the brokers cannot be reached or refuse. */
 export async function joinGroup(options: GroupOptions, handler: GroupHandler): Promise<GroupMember> {
@@ -98,7 +101,7 @@ const NOT_OURS: ReadonlySet<unknown> = new Set([
   'FENCED_INSTANCE_ID',
 ]);
 
-function isNotOurs(error: unknown): boolean {
+function isNotOurs(error: unknown): error is Error {
   return error instanceof Error && NOT_OURS.has((error as Error & { readonly type?: unknown }).type);
 }
 
@@ -108,6 +111,8 @@ class KafkaJsMember implements GroupMember {
   readonly #handler: GroupHandler;
   readonly #consumer: Consumer;
   readonly #admin: Admin;
+  /** Why a commit was refused: the group has gone on without this member. */
+  #left: Error | null = null;
 
   constructor(client: Client, options: GroupOptions, handler: GroupHandler) {
     this.#client = client;
@@ -131,6 +136,7 @@ class KafkaJsMember implements GroupMember {
     const consumer = this.#consumer;
     await this.#admin.connect();
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+      this.#left = null;
       this.#handler.assigned(payload.memberAssignment[topic] ?? []);
     });
     consumer.on(consumer.events.CRASH, ({ payload }) => {
@@ -173,11 +179,15 @@ class KafkaJsMember implements GroupMember {
   async commit(partition: number, offset: number, metadata: string): Promise<boolean> {
     const { topic } = this.#options;
     try {
-      await this.#consumer.commitOffsets([{ topic, partition, offset: String(offset), metadata }]);
+      const committed = this.#consumer.commitOffsets([
+        { topic, partition, offset: String(offset), metadata },
+      ]);
+      await withDeadline(committed, COMMIT_MS);
       return true;
     } catch (error) {
-      if (isNotOurs(error)) return false;
-      throw troubleOf(error);
+      if (!isNotOurs(error)) throw troubleOf(error);
+      this.#left = error;
+      return false;
     }
   }
 
@@ -197,6 +207,8 @@ class KafkaJsMember implements GroupMember {
 
   async #onBatch(payload: EachBatchPayload): Promise<void> {
     const { batch } = payload;
+    // Whoever has the partition by now reads it.
+    if (this.#left !== null) throw this.#left;
     // Thrown on to kafkajs, which joins the group again.
     let rebalance: unknown = null;
     const done = await this.#handler.batch({
@@ -214,7 +226,8 @@ class KafkaJsMember implements GroupMember {
     });
     // First: after an error that leaves the partition to this member, kafkajs goes on behind what is resolved.
     if (done) payload.resolveOffset(batch.lastOffset());
-    if (rebalance !== null) throw rebalance as Error;
+    const outdated = rebalance ?? this.#left;
+    if (outdated !== null) throw outdated as Error;
   }
 }
 

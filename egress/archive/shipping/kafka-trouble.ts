@@ -81,3 +81,10 @@ export async function withDeadline<T>(promise: Promise<T>, timeoutMs: number): P
     clearTimeout(timer);
   }
 }
+
+const PASSING: ReadonlySet<TroubleKind> = new Set(['unreachable', 'stalled', 'other']);
+
+/** @returns whether an error is a trouble of brokers that passes by itself: a reader may ask again. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof KafkaTrouble && PASSING.has(error.kind);
+}

@@ -45,7 +45,7 @@ async function until(topic: string, leader: number, inSync: readonly number[]): 
   for (;;) {
     const { topics } = await admin.fetchTopicMetadata({ topics: [topic] }).catch(() => ({ topics: [] }));
     const { leader: now, isr = [] } = topics[0]?.partitions[0] ?? {};
-    if (now === leader && isr.toSorted().join() === inSync.join()) break;
+    if (now === leader && isr.toSorted((a, b) => a - b).join() === inSync.join()) break;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   await admin.disconnect();
