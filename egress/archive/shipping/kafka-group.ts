@@ -10,7 +10,7 @@
  * | a group that rebalances is noticed by a heartbeat, which only batches under way send | `heartbeat` tells, and the batch ends |
  * | after an error it restarts itself, or ends with an event | an end is told as `failed` |
  * | asks a coordinator that is frozen for 20 s, and each time again | a commit is waited for no longer than 5 s |
- * | a clock that is set back stops its heartbeats, so that it is out of the group and goes on reading | a commit that is refused for it makes it join again |
+ * | its heartbeats follow the wall clock: set back, they stop for as long, and the member is out of its group unawares | nothing: its commits are refused, so what it reads comes again after a restart; READING.md says so |
  */
 import type { Admin, Batch, Consumer, EachBatchPayload } from 'kafkajs';
 import { type Client, createClient, type KafkaAccess } from './kafka-client.ts';
@@ -101,7 +101,7 @@ const NOT_OURS: ReadonlySet<unknown> = new Set([
   'FENCED_INSTANCE_ID',
 ]);
 
-function isNotOurs(error: unknown): error is Error {
+function isNotOurs(error: unknown): boolean {
   return error instanceof Error && NOT_OURS.has((error as Error & { readonly type?: unknown }).type);
 }
 
@@ -111,8 +111,6 @@ class KafkaJsMember implements GroupMember {
   readonly #handler: GroupHandler;
   readonly #consumer: Consumer;
   readonly #admin: Admin;
-  /** Why a commit was refused: the group has gone on without this member. */
-  #left: Error | null = null;
 
   constructor(client: Client, options: GroupOptions, handler: GroupHandler) {
     this.#client = client;
@@ -136,7 +134,6 @@ class KafkaJsMember implements GroupMember {
     const consumer = this.#consumer;
     await this.#admin.connect();
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
-      this.#left = null;
       this.#handler.assigned(payload.memberAssignment[topic] ?? []);
     });
     consumer.on(consumer.events.CRASH, ({ payload }) => {
@@ -185,9 +182,8 @@ class KafkaJsMember implements GroupMember {
       await withDeadline(committed, COMMIT_MS);
       return true;
     } catch (error) {
-      if (!isNotOurs(error)) throw troubleOf(error);
-      this.#left = error;
-      return false;
+      if (isNotOurs(error)) return false;
+      throw troubleOf(error);
     }
   }
 
@@ -207,8 +203,6 @@ class KafkaJsMember implements GroupMember {
 
   async #onBatch(payload: EachBatchPayload): Promise<void> {
     const { batch } = payload;
-    // Whoever has the partition by now reads it.
-    if (this.#left !== null) throw this.#left;
     // Thrown on to kafkajs, which joins the group again.
     let rebalance: unknown = null;
     const done = await this.#handler.batch({
@@ -226,8 +220,7 @@ class KafkaJsMember implements GroupMember {
     });
     // First: after an error that leaves the partition to this member, kafkajs goes on behind what is resolved.
     if (done) payload.resolveOffset(batch.lastOffset());
-    const outdated = rebalance ?? this.#left;
-    if (outdated !== null) throw outdated as Error;
+    if (rebalance !== null) throw rebalance as Error;
   }
 }
 
