@@ -4,10 +4,12 @@
  */
 import type { Command } from './command.ts';
 import * as all from './commands/all.ts';
+import * as archive from './commands/archive.ts';
 import * as attested from './commands/attested.ts';
 import * as burst from './commands/burst.ts';
 import * as compare from './commands/compare.ts';
 import * as compression from './commands/compression.ts';
+import * as consumer from './commands/consumer.ts';
 import * as limit from './commands/limit.ts';
 import * as load from './commands/load.ts';
 import * as micro from './commands/micro.ts';
@@ -28,6 +30,8 @@ const COMMANDS: readonly Command[] = [
   network,
   attested,
   compression,
+  archive,
+  consumer,
   compare,
 ];
 

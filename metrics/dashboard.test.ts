@@ -6,9 +6,12 @@ import { deliveryMetrics } from './delivery-metrics.ts';
 import { nodeMetrics } from './node-metrics.ts';
 import { operatorMetrics } from './operator-metrics.ts';
 import { pipelineMetrics } from './pipeline-metrics.ts';
+import { shippingMetrics } from './shipping-metrics.ts';
 import { streamMetrics } from './stream-metrics.ts';
 
 interface Panel {
+  readonly id: number;
+  readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
   readonly title: string;
   readonly targets?: readonly { readonly expr: string }[];
 }
@@ -20,6 +23,17 @@ const dashboard = JSON.parse(readFileSync(new URL('dashboard.json', import.meta.
 /** Names of all metrics that a node and the programs beside it serve. */
 async function servedNames(): Promise<Set<string>> {
   const registry = new Registry();
+  const spool = () => ({
+    accepting: true,
+    reason: null,
+    bytes: 0,
+    pendingBytes: 0,
+    epoch: 0,
+    lastSequence: 0,
+    durableSequence: 0,
+    oldestRecordAgeMs: 0,
+    unshipped: null,
+  });
   pipelineMetrics(registry, () => undefined);
   deliveryMetrics(registry, () => []);
   streamMetrics(registry, { outgoing: () => [], incoming: () => [] });
@@ -30,18 +44,9 @@ async function servedNames(): Promise<Set<string>> {
     pipeline: () => ({ waitingBytes: 0, waiting: 0, unanswered: 0, dedupeKeys: 0 }),
     bodiesReading: () => ({ bytes: 0, reading: 0 }),
     connections: () => [],
-    archive: () => ({
-      accepting: true,
-      reason: null,
-      bytes: 0,
-      pendingBytes: 0,
-      epoch: 0,
-      lastSequence: 0,
-      durableSequence: 0,
-      oldestRecordAgeMs: 0,
-      unshipped: null,
-    }),
+    archive: spool,
   });
+  shippingMetrics(registry, { spool, shipping: () => ({ connected: true, sequence: 0 }) });
   const operator = new Registry();
   operatorMetrics(operator, { events: () => 0, connections: () => 0, certificateEnds: () => null });
   const attested = attestedMetrics('server', {
@@ -64,4 +69,13 @@ test('every metric that the dashboard asks for is served', async () => {
     expect(names.length, expr).toBeGreaterThan(0);
     for (const name of names) expect(served, name).toContain(name.replace(/_(?:bucket|count)$/, ''));
   }
+});
+
+test('each panel has a number and a place of its own', () => {
+  const { panels } = dashboard;
+  expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length);
+  const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
+    Array.from({ length: w * h }, (_, at) => `${x + (at % w)} ${y + Math.floor(at / w)}`),
+  );
+  expect(new Set(cells).size).toBe(cells.length);
 });

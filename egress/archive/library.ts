@@ -22,4 +22,5 @@ export type { FindingCode } from './reading/ledger.ts';
 export { type OpenArchiveOptions, openArchive, type Where } from './reading/open-archive.ts';
 export type { ArchiveSource, SourceFinding } from './reading/source.ts';
 export type { ArchiveRecord } from './record.ts';
-export { type KafkaAccess, KafkaTrouble } from './shipping/kafka-client.ts';
+export type { KafkaAccess } from './shipping/kafka-client.ts';
+export { KafkaTrouble } from './shipping/kafka-trouble.ts';

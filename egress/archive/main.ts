@@ -6,7 +6,6 @@ import { statsCommand } from './commands/stats.ts';
 import { tailCommand } from './commands/tail.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { asError } from './failure.ts';
-import { silenceTimeoutWarning } from './shipping/kafka-client.ts';
 
 const COMMANDS: readonly Command[] = [tailCommand, replayCommand, verifyCommand, exportCommand, statsCommand];
 
@@ -51,7 +50,6 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-silenceTimeoutWarning();
 // A reader that has enough (`| head`) is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;

@@ -92,7 +92,8 @@ describe('what a reader notices', () => {
     encodeFrame(bytes, offset, frame.sequence, frame.index, text.slice(0, blank), value);
     writeFileSync(paths[1]!, bytes);
     const { numbers, problems } = await readFolder(dir);
-    expect(numbers).toEqual(range(1, 60));
+    // Nobody is given what was not written.
+    expect(numbers).toEqual(range(1, 60).filter((n) => n !== frame.sequence - 1));
     expect(problems).toEqual([
       expect.stringContaining(`the hash chain breaks at sequence ${frame.sequence}`),
     ]);

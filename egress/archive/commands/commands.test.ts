@@ -262,6 +262,7 @@ describe('wrong usage is named', () => {
     [exportCommand, ['--signer', '0x12'], "--signer: '0x12' is no address"],
     [tailCommand, ['--since', 'yesterday'], "--since: 'yesterday' is no time"],
     [tailCommand, ['--since', '2025-13-40'], "--since: '2025-13-40' is no time"],
+    [tailCommand, ['--since', '2025-02-30'], "--since: '2025-02-30' is no time"],
     [tailCommand, ['--since', '1m', '--until', '2m'], '--since: must be before --until'],
     [tailCommand, ['-n', '-5'], '-n'],
     [tailCommand, ['-n', 'five'], "--lines: 'five' is no number"],

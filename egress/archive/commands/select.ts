@@ -82,7 +82,10 @@ function parseTime(option: string, text: string, nowMs: number): number {
   if (date !== null) {
     // JavaScript takes a time without a zone for local time.
     const ms = Date.parse(text.includes('T') && date[1] === undefined ? `${text}Z` : text);
-    if (!Number.isNaN(ms)) return ms * 1000;
+    // It also takes 30 February, for 2 March.
+    const [year = 0, month = 0, day = 0] = text.slice(0, 10).split('-').map(Number);
+    const isDay = new Date(Date.UTC(year, month - 1, day)).getUTCDate() === day;
+    if (isDay && !Number.isNaN(ms)) return ms * 1000;
   }
   throw new UsageError(
     `${option}: '${text}' is no time (2025-06-30, 2025-06-30T12:00:00Z, 90s, 15m, 6h, 2d)`,

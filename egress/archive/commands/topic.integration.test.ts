@@ -18,6 +18,7 @@ import { createTopic, plainClient } from '../testing/kafka-client.ts';
 import { kafkaTools } from '../testing/kafka-jars.ts';
 import { kafkaOptions, shipperOptions, startTestShipper } from '../testing/shipping.ts';
 import { append, openTestSpool, temporaryFolder } from '../testing/spool.ts';
+import { UsageError } from './command.ts';
 import { exportCommand } from './export.ts';
 import { replayCommand } from './replay.ts';
 import { statsCommand } from './stats.ts';
@@ -51,6 +52,19 @@ function nodeRecords(node: number, count: number, seed: string): ArchiveRecord[]
   }
   return records;
 }
+
+test('where no archive is, nothing is well', async () => {
+  const { topic, where } = await topicOf();
+  for (const command of [verifyCommand, exportCommand, statsCommand]) {
+    await expect(runCommand(command, where, { env })).rejects.toThrow(
+      new UsageError(`--topic: no archive in topic ${topic}, it is empty`),
+    );
+  }
+  const elsewhere = [...where.slice(0, -1), `${topic}-not`];
+  await expect(runCommand(verifyCommand, elsewhere, { env })).rejects.toThrow(
+    new UsageError(`--topic: these brokers have no topic ${topic}-not`),
+  );
+});
 
 test('a topic and the folder that was shipped to it tell the same', async () => {
   const dir = temporaryFolder();

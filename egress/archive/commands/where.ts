@@ -8,6 +8,7 @@ import { accessFrom } from '../reading/access.ts';
 import { openArchive, type Where } from '../reading/open-archive.ts';
 import type { ArchiveSource } from '../reading/source.ts';
 import { listSegments } from '../segment.ts';
+import { KafkaTrouble } from '../shipping/kafka-trouble.ts';
 import { type Surroundings, UsageError } from './command.ts';
 
 /** The options that name an archive, for parseOptions. */
@@ -73,7 +74,15 @@ export async function openSource(where: Where, sinceUs: number, inspect: boolean
     });
     if (segments.length === 0) throw new UsageError(`--dir: no archive in ${dir}`);
   }
-  return openArchive(where, { sinceUs, inspect });
+  if ('dir' in where) return openArchive(where, { sinceUs, inspect });
+  const { topic } = where.access;
+  const source = await openArchive(where, { sinceUs, inspect }).catch((error: unknown) => {
+    const missing = error instanceof KafkaTrouble && error.kind === 'topic_missing';
+    throw missing ? new UsageError(`--topic: these brokers have no topic ${topic}`) : error;
+  });
+  if (sinceUs > 0 || source.total > 0) return source;
+  await source.close();
+  throw new UsageError(`--topic: no archive in topic ${topic}, it is empty`);
 }
 
 /** @returns the error to report when a folder cannot be read. */

@@ -19,6 +19,7 @@ import type { ArchiveRecord } from '../record.ts';
 import type { KafkaAccess } from '../shipping/kafka-client.ts';
 import { type GroupBatch, type GroupMember, joinGroup } from '../shipping/kafka-group.ts';
 import type { FetchedRecord } from '../shipping/kafka-reader.ts';
+import { isPassing } from '../shipping/kafka-trouble.ts';
 import { type ArchiveFinding, ArchiveProblem } from './findings.ts';
 import { Inspector } from './inspector.ts';
 import { PartitionReader } from './partition-reader.ts';
@@ -139,6 +140,8 @@ const HEARTBEAT_SHARE = 10;
 const DEFAULT_BATCH = 100;
 /** Time between two notes of how far a long batch has got, ms. */
 const NOTE_MS = 100;
+/** Pause before brokers that are away are asked again how far the group is, ms. */
+const AWAY_MS = 500;
 
 /** Thrown by the report of a finding to stop before its record. */
 class Stop extends Error {
@@ -165,6 +168,7 @@ class GroupConsumer implements ArchiveConsumer {
   #iterating = false;
   #closing: Promise<void> | null = null;
   #committing: Promise<Error | null> = Promise.resolve(null);
+  #isCommitting = false;
   #commitTimer: NodeJS.Timeout | null = null;
   #duplicatesBefore = 0;
 
@@ -184,7 +188,10 @@ class GroupConsumer implements ArchiveConsumer {
         failed: (error) => this.#fail(error),
       },
     );
-    this.#commitTimer = setInterval(() => void this.#commit(), commitMs);
+    this.#commitTimer = setInterval(() => {
+      // Behind one that brokers do not answer, others would pile up.
+      if (!this.#isCommitting) void this.#commit();
+    }, commitMs);
   }
 
   get duplicates(): number {
@@ -291,7 +298,9 @@ class GroupConsumer implements ArchiveConsumer {
     try {
       state = await this.#stateFor(batch);
     } catch (error) {
-      this.#fail(asError(error));
+      if (isPassing(error)) await sleep(AWAY_MS);
+      else this.#fail(asError(error));
+      // Where brokers were away, it comes again.
       return false;
     }
     if (state === null) return false;
@@ -444,11 +453,14 @@ class GroupConsumer implements ArchiveConsumer {
    */
   #commit(): Promise<Error | null> {
     this.#committing = this.#committing.then(async () => {
+      this.#isCommitting = true;
       try {
         for (const [partition, state] of this.#states) await this.#commitPartition(partition, state);
         return null;
       } catch (error) {
         return asError(error);
+      } finally {
+        this.#isCommitting = false;
       }
     });
     return this.#committing;

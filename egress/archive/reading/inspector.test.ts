@@ -27,6 +27,8 @@ test('an order that is not what its headers say is found', () => {
   expect(problem({ ...bundle, hash: `0x${'7'.repeat(64)}` })).toMatch(/another hash/);
   expect(problem({ ...raw, method: 'eth_sendBundle' })).toMatch(/another method/);
   expect(problem({ ...bundle, value: Buffer.from(` ${bundle.value.toString()}`) })).toMatch(/canonical form/);
+  const sameLength = bundle.value.toString().replace('"id":0', '"id":1');
+  expect(problem({ ...bundle, value: Buffer.from(sameLength) })).toMatch(/canonical form/);
   expect(problem({ ...bundle, value: Buffer.from('no JSON') })).toMatch(/no request/);
 });
 

@@ -7,8 +7,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asError } from '../failure.ts';
 import type { ArchiveRecord } from '../record.ts';
-import { KafkaTrouble } from '../shipping/kafka-client.ts';
 import type { Fetched, KafkaReader, OffsetRange } from '../shipping/kafka-reader.ts';
+import { isPassing, KafkaTrouble } from '../shipping/kafka-trouble.ts';
 import type { ArchiveFinding } from './findings.ts';
 import type { Inspector } from './inspector.ts';
 import { PartitionReader } from './partition-reader.ts';
@@ -19,9 +19,6 @@ const CLOCK_SLACK_MS = 60_000;
 /** How long brokers that do not answer are asked again where reading has an end; else for ever. */
 const PATIENCE_MS = 60_000;
 const RETRY_MS = 500;
-
-/** Troubles that pass. */
-const PASSING: ReadonlySet<KafkaTrouble['kind']> = new Set(['unreachable', 'stalled', 'other']);
 
 /** @returns for each partition what is there from a time on (unix µs; 0: all), to where it ends now. */
 export async function rangesSince(reader: KafkaReader, sinceUs: number): Promise<Map<number, OffsetRange>> {
@@ -186,7 +183,7 @@ export class KafkaSource implements ArchiveSource {
           continue;
         }
         const now = performance.now();
-        if (!PASSING.has(error.kind)) throw error;
+        if (!isPassing(error)) throw error;
         if (failingSince === null) {
           failingSince = now;
           this.#report({

@@ -60,6 +60,26 @@ describe('the reader’s rule', () => {
     expect(found).toEqual(['epoch 1', 'altered 3']);
   });
 
+  test('an altered chain value is one problem, not two', () => {
+    const all = journal(5);
+    const { found, delivered } = read(all.with(2, { ...all[2]!, chain: 'f'.repeat(32) }));
+    expect(delivered).toEqual([1, 2, 4, 5]);
+    expect(found).toEqual(['epoch 1', 'altered 3']);
+  });
+
+  test('a forgery that comes before its record does not keep it out', () => {
+    const all = journal(5);
+    const forgery = { ...forged(all[2]!), chain: 'f'.repeat(32) };
+    for (const first of [forgery, forged(all[2]!)]) {
+      const { found, delivered } = read([...all.slice(0, 2), first, ...all.slice(2)]);
+      expect(delivered).toEqual([1, 2, 3, 4, 5]);
+      expect(found).toEqual(['epoch 1', 'altered 3', 'late 3']);
+    }
+    const { found, delivered } = read([...all.slice(0, 2), ...all.slice(3), forgery, all[2]!]);
+    expect(delivered).toEqual([1, 2, 4, 5, 3]);
+    expect(found).toEqual(['epoch 1', 'gap 4', 'altered 3', 'late 3']);
+  });
+
   test('a second record for a place is a conflict', () => {
     const all = journal(5);
     const other = { ...forged(all[2]!), chain: 'f'.repeat(32) };

@@ -8,10 +8,10 @@
  * | record | chain value | is | a reader |
  * | --- | --- | --- | --- |
  * | s | follows from the one before | new | delivers it |
- * | s | does not follow | altered or forged | drops it, problem |
+ * | s | does not follow | altered or forged | drops it, problem; s is missing |
  * | below s | as seen before, or too old to compare | a duplicate | drops it |
  * | below s | another one than seen before | a conflict: two records claim one place | drops it, problem |
- * | below s | was missing until now | late | delivers it, problem |
+ * | below s | was missing until now | late | delivers it, problem; drops it where it does not follow from a record that is known |
  * | above s | | new, and what is between is missing | delivers it, problem |
  *
  * The first record that is seen of an epoch is taken as it is: reading may begin anywhere. Memory: the chain values of
@@ -166,17 +166,20 @@ export class Ledger {
     if (gap !== null) {
       this.#report('problem', 'gap', record, `${sequences(gap, epochName(record))} missing`);
     }
-    const altered = gap === null && this.#isAltered(progress, record);
+    const altered = gap === null && this.#isAltered(progress.chain, record);
     if (!altered) inspect(record);
-    if (gap !== null && progress.gaps.length < MAX_GAPS) progress.gaps.push(gap);
+    // Whoever may write to the topic could else put a forgery before a record, which would then count as its second.
+    const missing: Gap | null = altered ? [sequence, sequence] : gap;
+    if (missing !== null && progress.gaps.length < MAX_GAPS) progress.gaps.push(missing);
     progress.sequence = sequence;
     // After a break either of two chain values may be the wrong one, so that the next record is not held against it.
     progress.chain = altered ? null : chain;
-    remember(progress.seen, sequence, chain);
+    if (!altered) remember(progress.seen, sequence, chain);
     return altered ? 'drop' : 'deliver';
   }
 
-  #isAltered({ chain }: Progress, record: ArchiveRecord): boolean {
+  /** @param chain value before the record; null: not known. */
+  #isAltered(chain: string | null, record: ArchiveRecord): boolean {
     const { sequence } = record;
     if (record.control === WITHHELD_CONTROL) {
       // Its chain value is that of the record it stands for.
@@ -196,6 +199,8 @@ export class Ledger {
     const at = gapOf(progress, sequence);
     const gap = progress.gaps[at];
     if (gap !== undefined) {
+      const before = sequence === 1 ? CHAIN_START : (progress.seen.get(sequence - 1) ?? null);
+      if (this.#isAltered(before, record)) return 'drop';
       const message = `sequence ${sequence} of ${epochName(record)}, missing until now, comes late`;
       this.#report('problem', 'late', record, message);
       inspect(record);

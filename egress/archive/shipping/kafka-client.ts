@@ -16,8 +16,11 @@
  * | the broker that it begins with is never left if that takes connections but does not answer | each attempt begins with the next one |
  * | it can read only as a member of a group | the partition is read with its own cluster class, which it keeps under a private symbol |
  * | closing waits for requests that are never answered | the sockets are ours and are destroyed |
+ * | it sets a timer for every millisecond while there is nothing to do, with a negative time | it is kept from that (kafkajs-timers.ts) |
+ * | it does not tell that a partition has another leader | `route` does |
  */
 import { connect as connectTcp, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import {
   type Admin,
@@ -28,8 +31,9 @@ import {
   type Producer,
   type SASLOptions,
 } from 'kafkajs';
-import { asError } from '../failure.ts';
 import type { KafkaRecord, ReceivedKafkaRecord } from '../kafka-record.ts';
+import { KafkaTrouble, troubleOf, withDeadline } from './kafka-trouble.ts';
+import { stopIdleTimers } from './kafkajs-timers.ts';
 import { zstdCodec } from './zstd.ts';
 
 export type Compression = 'none' | 'gzip' | 'zstd';
@@ -68,31 +72,6 @@ export interface TopicDescription {
   readonly config: Readonly<Record<string, string>> | null;
 }
 
-/** Why something failed, for labels and decisions. */
-export type TroubleKind =
-  | 'unreachable'
-  | 'stalled'
-  | 'authentication'
-  | 'authorization'
-  | 'topic_missing'
-  | 'too_few_replicas'
-  | 'too_large'
-  | 'clock'
-  | 'producer_lost'
-  | 'out_of_range'
-  | 'other';
-
-/** A failure of the brokers or on the way to them. The message holds names and codes, never a record. */
-export class KafkaTrouble extends Error {
-  override readonly name = 'KafkaTrouble';
-  readonly kind: TroubleKind;
-
-  constructor(kind: TroubleKind, message: string, cause?: unknown) {
-    super(message, { cause });
-    this.kind = kind;
-  }
-}
-
 /** A connection with a producer session of its own. Every method throws KafkaTrouble. */
 export interface KafkaConnection {
   /** The topic; null when there is none. */
@@ -115,6 +94,11 @@ export interface KafkaConnection {
   send(partition: number, records: readonly KafkaRecord[]): Promise<number | null>;
   /** Whether this producer has sent so much that it must be replaced. */
   readonly isWorn: boolean;
+  /**
+   * Which broker took the last batch, and over which connection. When it changes, the partition may have got another
+   * leader, and that one may lack what was acknowledged.
+   */
+  readonly route: string;
   /** Ends it at once, whatever is under way. */
   close(): Promise<void>;
 }
@@ -129,6 +113,8 @@ const OPEN_TIMEOUT_MS = REQUEST_TIMEOUT_MS + 1000;
 /** kafkajs counts them in 31 bits. */
 const MOST_RECORDS = 1_000_000_000;
 const FETCH_BYTES = 4 * 1024 * 1024;
+/** Pause after an answer of a broker that slows its client down. */
+const SLOWED_MS = 100;
 /** One record of 64 MiB must fit. */
 const FETCH_MAX_BYTES = 80 * 1024 * 1024;
 
@@ -145,8 +131,7 @@ const CODECS = {
 export async function connectKafka(options: KafkaOptions): Promise<KafkaConnection> {
   const first = anyOf(options.brokers);
   for (let tried = 1; ; tried += 1) {
-    const { kafka, sockets } = createClient(options, first + tried);
-    const connection = new KafkaJsConnection(kafka, options, sockets);
+    const connection = new KafkaJsConnection(createClient(options, first + tried), options);
     try {
       await connection.open();
       return connection;
@@ -162,6 +147,8 @@ export async function connectKafka(options: KafkaOptions): Promise<KafkaConnecti
 export interface Client {
   readonly kafka: Kafka;
   readonly sockets: ReadonlySet<Socket>;
+  /** How many it has opened so far. */
+  readonly opened: number;
 }
 
 /**
@@ -171,7 +158,9 @@ export interface Client {
 export function createClient(options: KafkaAccess, first = anyOf(options.brokers)): Client {
   const at = first % options.brokers.length;
   CompressionCodecs[CompressionTypes.ZSTD] = () => zstdCodec;
+  stopIdleTimers();
   const sockets = new Set<Socket>();
+  let opened = 0;
   const kafka = new kafkajs.Kafka({
     clientId: options.clientId,
     brokers: [...options.brokers.slice(at), ...options.brokers.slice(0, at)],
@@ -185,11 +174,18 @@ export function createClient(options: KafkaAccess, first = anyOf(options.brokers
     socketFactory: ({ host, port, onConnect }) => {
       const socket = openSocket(options.tls, host, port, onConnect);
       sockets.add(socket);
+      opened += 1;
       socket.once('close', () => sockets.delete(socket));
       return socket;
     },
   });
-  return { kafka, sockets };
+  return {
+    kafka,
+    sockets,
+    get opened() {
+      return opened;
+    },
+  };
 }
 
 function anyOf(list: readonly unknown[]): number {
@@ -223,13 +219,16 @@ class KafkaJsConnection implements KafkaConnection {
   readonly #admin: Admin;
   readonly #producer: Producer;
   readonly #cluster: Cluster;
-  readonly #sockets: ReadonlySet<Socket>;
+  readonly #client: Client;
   #sent = 0;
   #sending = false;
+  /** HOST:PORT of the broker that answered last. */
+  #leader = '';
 
-  constructor(kafka: Kafka, options: KafkaOptions, sockets: ReadonlySet<Socket>) {
+  constructor(client: Client, options: KafkaOptions) {
+    const { kafka } = client;
     this.#options = options;
-    this.#sockets = sockets;
+    this.#client = client;
     this.#admin = kafka.admin();
     this.#cluster = clusterOf(kafka);
     this.#producer = kafka.producer({
@@ -242,6 +241,13 @@ class KafkaJsConnection implements KafkaConnection {
           message.partition ?? 0,
       retry: { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 },
     });
+    this.#producer.on(this.#producer.events.REQUEST, ({ payload }) => {
+      if (payload.apiName === 'Produce') this.#leader = payload.broker;
+    });
+  }
+
+  get route(): string {
+    return `${this.#leader} ${this.#client.opened}`;
   }
 
   get isWorn(): boolean {
@@ -320,9 +326,9 @@ class KafkaJsConnection implements KafkaConnection {
     await this.#attempt(() => this.#cluster.addTargetTopic(topic));
     let next = from;
     while (next < to) {
-      const messages = await this.#attempt(() => this.#fetch(partition, next));
+      const answer = await this.#attempt(() => this.#fetch(partition, next));
       const before = next;
-      for (const message of messages) {
+      for (const message of answer?.messages ?? []) {
         const offset = Number(message.offset);
         // A fetch answers with whole batches: the first may begin earlier.
         if (offset < next) continue;
@@ -330,12 +336,14 @@ class KafkaJsConnection implements KafkaConnection {
         each(offset, message);
         next = offset + 1;
       }
+      // A broker that slows its client down (a quota) answers without the partition: that says nothing of what it holds.
+      if (answer === null) await sleep(SLOWED_MS);
       // No data below the end: the rest are markers of the log, which are not delivered.
-      if (next === before && messages.length === 0) return;
+      else if (next === before && answer.messages.length === 0) return;
     }
   }
 
-  async #fetch(partition: number, fetchOffset: number): Promise<readonly FetchedMessage[]> {
+  async #fetch(partition: number, fetchOffset: number): Promise<FetchedPartition | null> {
     const { topic } = this.#options;
     await this.#cluster.refreshMetadataIfNecessary();
     const leader = this.#cluster
@@ -353,7 +361,7 @@ class KafkaJsConnection implements KafkaConnection {
         { topic, partitions: [{ partition, fetchOffset: String(fetchOffset), maxBytes: FETCH_BYTES }] },
       ],
     });
-    return responses[0]?.partitions[0]?.messages ?? [];
+    return responses[0]?.partitions[0] ?? null;
   }
 
   async send(partition: number, records: readonly KafkaRecord[]): Promise<number | null> {
@@ -386,15 +394,16 @@ class KafkaJsConnection implements KafkaConnection {
   }
 
   async close(): Promise<void> {
+    const { sockets } = this.#client;
     // Nothing is worth waiting for: what is not acknowledged is sent again by the next connection.
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of sockets) socket.destroy();
     const ended = Promise.allSettled([
       this.#producer.disconnect(),
       this.#admin.disconnect(),
       this.#cluster.disconnect(),
     ]);
     await withDeadline(ended, 1000).catch(() => {});
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of sockets) socket.destroy();
   }
 
   async #partitions() {
@@ -417,22 +426,6 @@ class KafkaJsConnection implements KafkaConnection {
   }
 }
 
-/** @throws KafkaTrouble `stalled` when the promise takes longer; it goes on unseen then. */
-export async function withDeadline<T>(promise: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(
-      () => reject(new KafkaTrouble('stalled', `no answer from the brokers within ${timeoutMs / 1000} s`)),
-      timeoutMs,
-    );
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** The part of kafkajs's cluster class that reading needs. */
 export interface Cluster {
   connect(): Promise<void>;
@@ -443,10 +436,15 @@ export interface Cluster {
   findBroker(of: { nodeId: string }): Promise<{
     fetch(request: unknown): Promise<{
       responses: readonly {
-        partitions: readonly { highWatermark: string; messages: readonly FetchedMessage[] }[];
+        partitions: readonly FetchedPartition[];
       }[];
     }>;
   }>;
+}
+
+interface FetchedPartition {
+  readonly highWatermark: string;
+  readonly messages: readonly FetchedMessage[];
 }
 
 export interface FetchedMessage extends ReceivedKafkaRecord {
@@ -465,55 +463,4 @@ export function clusterOf(kafka: Kafka): Cluster {
   if (typeof create !== 'function')
     throw new Error(`kafkajs has no ${CREATE_CLUSTER}: not the pinned version`);
   return create({ allowAutoTopicCreation: false, metadataMaxAge: 60_000, maxInFlightRequests: 1 }) as Cluster;
-}
-
-/** Error types of the protocol, and what they mean to the shipper. */
-const KINDS: ReadonlyMap<string, TroubleKind> = new Map([
-  ['MESSAGE_TOO_LARGE', 'too_large'],
-  ['RECORD_LIST_TOO_LARGE', 'too_large'],
-  ['UNKNOWN_TOPIC_OR_PARTITION', 'topic_missing'],
-  ['TOPIC_AUTHORIZATION_FAILED', 'authorization'],
-  ['CLUSTER_AUTHORIZATION_FAILED', 'authorization'],
-  ['TRANSACTIONAL_ID_AUTHORIZATION_FAILED', 'authorization'],
-  ['SASL_AUTHENTICATION_FAILED', 'authentication'],
-  ['UNSUPPORTED_SASL_MECHANISM', 'authentication'],
-  ['ILLEGAL_SASL_STATE', 'authentication'],
-  ['NOT_ENOUGH_REPLICAS', 'too_few_replicas'],
-  ['NOT_ENOUGH_REPLICAS_AFTER_APPEND', 'too_few_replicas'],
-  ['INVALID_TIMESTAMP', 'clock'],
-  ['OFFSET_OUT_OF_RANGE', 'out_of_range'],
-  ['GROUP_AUTHORIZATION_FAILED', 'authorization'],
-  ['OUT_OF_ORDER_SEQUENCE_NUMBER', 'producer_lost'],
-  ['UNKNOWN_PRODUCER_ID', 'producer_lost'],
-  ['INVALID_PRODUCER_EPOCH', 'producer_lost'],
-  ['INVALID_PRODUCER_ID_MAPPING', 'producer_lost'],
-]);
-
-/** @returns the failure behind whatever kafkajs has thrown. */
-export function troubleOf(thrown: unknown): KafkaTrouble {
-  if (thrown instanceof KafkaTrouble) return thrown;
-  const error = asError(thrown);
-  for (let inner: unknown = error, depth = 0; inner instanceof Error && depth < 8; depth += 1) {
-    const { type, name, cause, errors } = inner as Error & { type?: unknown; errors?: readonly unknown[] };
-    const kind = typeof type === 'string' ? KINDS.get(type) : undefined;
-    if (kind !== undefined) return new KafkaTrouble(kind, `${String(type)}: ${inner.message}`, error);
-    if (name === 'KafkaJSSASLAuthenticationError')
-      return new KafkaTrouble('authentication', inner.message, error);
-    if (inner.name.startsWith('KafkaJSConnection') || name === 'KafkaJSRequestTimeoutError') {
-      return new KafkaTrouble('unreachable', inner.message, error);
-    }
-    inner = errors?.[0] ?? cause;
-  }
-  return new KafkaTrouble('other', error.message, error);
-}
-
-/**
- * kafkajs hands setTimeout negative delays, which newer versions of Node warn of once; harmless. Silences that
- * warning alone, in this thread.
- */
-export function silenceTimeoutWarning(): void {
-  const emitWarning = process.emitWarning.bind(process);
-  Reflect.set(process, 'emitWarning', (warning: string | Error, ...rest: unknown[]) => {
-    if (rest[0] !== 'TimeoutNegativeWarning') Reflect.apply(emitWarning, process, [warning, ...rest]);
-  });
 }

@@ -9,17 +9,13 @@
  * | it hands records over and commits by itself | both is switched off: a batch is handed over once the one before is done |
  * | a group that rebalances is noticed by a heartbeat, which only batches under way send | `heartbeat` tells, and the batch ends |
  * | after an error it restarts itself, or ends with an event | an end is told as `failed` |
+ * | asks a coordinator that is frozen for 20 s, and each time again | a commit is waited for no longer than 5 s |
+ * | its heartbeats follow the wall clock: set back, they stop for as long, and the member is out of its group unawares | nothing: its commits are refused, so what it reads comes again after a restart; READING.md says so |
  */
 import type { Admin, Batch, Consumer, EachBatchPayload } from 'kafkajs';
-import {
-  type Client,
-  createClient,
-  type KafkaAccess,
-  KafkaTrouble,
-  troubleOf,
-  withDeadline,
-} from './kafka-client.ts';
+import { type Client, createClient, type KafkaAccess } from './kafka-client.ts';
 import type { FetchedRecord, OffsetRange } from './kafka-reader.ts';
+import { KafkaTrouble, troubleOf, withDeadline } from './kafka-trouble.ts';
 
 export interface GroupOptions extends KafkaAccess {
   readonly groupId: string;
@@ -83,6 +79,7 @@ const FETCH_BYTES_PER_PARTITION = 1024 * 1024;
 const FETCH_BYTES = 8 * 1024 * 1024;
 const CONCURRENT_PARTITIONS = 64;
 const LEAVE_MS = 5000;
+const COMMIT_MS = 5000;
 
 /** Joins a group. @throws KafkaTrouble when the brokers cannot be reached or refuse. */
 export async function joinGroup(options: GroupOptions, handler: GroupHandler): Promise<GroupMember> {
@@ -179,7 +176,10 @@ class KafkaJsMember implements GroupMember {
   async commit(partition: number, offset: number, metadata: string): Promise<boolean> {
     const { topic } = this.#options;
     try {
-      await this.#consumer.commitOffsets([{ topic, partition, offset: String(offset), metadata }]);
+      const committed = this.#consumer.commitOffsets([
+        { topic, partition, offset: String(offset), metadata },
+      ]);
+      await withDeadline(committed, COMMIT_MS);
       return true;
     } catch (error) {
       if (isNotOurs(error)) return false;

@@ -3,20 +3,12 @@
  * committed and nothing but read rights are needed. The commands read this way.
  *
  * kafkajs reads only as a group's member; as in kafka-client.ts its own cluster class is used underneath. What a broker
- * does not answer is asked again with fresh metadata by the caller (reading/partition-stream.ts).
+ * does not answer is asked again with fresh metadata by the caller (reading/kafka-source.ts).
  */
 import type { Admin } from 'kafkajs';
 import type { ReceivedKafkaRecord } from '../kafka-record.ts';
-import {
-  type Client,
-  type Cluster,
-  clusterOf,
-  createClient,
-  type KafkaAccess,
-  KafkaTrouble,
-  troubleOf,
-  withDeadline,
-} from './kafka-client.ts';
+import { type Client, type Cluster, clusterOf, createClient, type KafkaAccess } from './kafka-client.ts';
+import { KafkaTrouble, troubleOf, withDeadline } from './kafka-trouble.ts';
 
 /** A record and its offset in its partition. */
 export interface FetchedRecord {

@@ -4,8 +4,9 @@ import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createSigner } from '../../../identity/signature.ts';
-import { SCRAM_USER, startKafka, type TestKafka } from '../testing/kafka.ts';
+import { namedBrokers, SCRAM_USER, startKafka, type TestKafka } from '../testing/kafka.ts';
 import { createTopic, plainClient } from '../testing/kafka-client.ts';
+import { limitReading } from '../testing/kafka-quota.ts';
 import { order, range } from '../testing/orders.ts';
 import {
   kafkaOptions,
@@ -16,16 +17,18 @@ import {
 } from '../testing/shipping.ts';
 import { append, appendEach, openTestSpool, temporaryFolder } from '../testing/spool.ts';
 
+/** To be killed, led through a proxy, logged in at. */
 let kafka: TestKafka;
+/** For what any broker does. */
+let brokers: readonly string[];
 beforeAll(async () => {
   kafka = await startKafka({ proxied: true });
+  brokers = namedBrokers() ?? kafka.brokers;
 }, 120_000);
 afterAll(() => kafka.close());
 
-let topics = 0;
 function newTopic(): string {
-  topics += 1;
-  return `archive-${topics}`;
+  return `archive-${crypto.randomUUID()}`;
 }
 
 /** Where a spool's records go in these tests: anywhere but the first partition. */
@@ -38,7 +41,7 @@ const shipped = (topic: string) => ({
 test('every order arrives once and in order, and goes on where it was after a restart', async () => {
   const topic = newTopic();
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   let spool = await openTestSpool(dir, { ...shipped(topic), segmentBytes: 20_000 });
   await appendEach(spool, 1, 250);
   const first = startTestShipper(spool, shipperOptions(dir, options));
@@ -70,7 +73,7 @@ test.each([
 ])('the watermark is %s: nothing is sent twice', async (_state, harm) => {
   const topic = newTopic();
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   const spool = await openTestSpool(dir, shipped(topic));
   await appendEach(spool, 1, 120);
   const first = startTestShipper(spool, shipperOptions(dir, options));
@@ -91,7 +94,7 @@ test.each([
 test('a watermark from before the crash: what the brokers have is skipped', async () => {
   const topic = newTopic();
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   const spool = await openTestSpool(dir, shipped(topic));
   await appendEach(spool, 1, 20);
   const first = startTestShipper(spool, shipperOptions(dir, options));
@@ -117,7 +120,7 @@ test('a watermark from before the crash: what the brokers have is skipped', asyn
 test('a disk that does not take the watermark costs a later start some reading, no more', async () => {
   const topic = newTopic();
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   const spool = await openTestSpool(dir, shipped(topic));
   await appendEach(spool, 1, 30);
   mkdirSync(join(dir, `${WATERMARK}.new`));
@@ -138,7 +141,7 @@ test('a disk that does not take the watermark costs a later start some reading, 
 test('brokers that are added later get everything that is retained, epoch by epoch', async () => {
   const topic = newTopic();
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   const before = await openTestSpool(dir, { nodeId: 'node-before', partition: 1, segmentBytes: 20_000 });
   await appendEach(before, 1, 150);
   await before.close();
@@ -227,19 +230,19 @@ describe('the topic', () => {
   test('that is gone is not made anew in silence; one that is empty gets what is retained', async () => {
     const topic = newTopic();
     const dir = temporaryFolder();
-    const options = kafkaOptions(kafka.brokers, topic);
+    const options = kafkaOptions(brokers, topic);
     const spool = await openTestSpool(dir, shipped(topic));
     await appendEach(spool, 1, 10);
     const shipper = startTestShipper(spool, shipperOptions(dir, options));
     await shipper.caughtUp();
-    const admin = plainClient(kafka.brokers).admin();
+    const admin = plainClient(brokers).admin();
     await admin.connect();
     await admin.deleteTopics({ topics: [topic] });
     await appendEach(spool, 11, 12);
     await shipper.events.until(/trouble topic_missing the topic .* is gone/);
     expect(await admin.listTopics()).not.toContain(topic);
     await admin.disconnect();
-    await createTopic(kafka.brokers, topic, 3);
+    await createTopic(brokers, topic, 3);
     await shipper.events.until(/^lost/);
     await shipper.events.until(/shipped 13 /);
     expect(await readPartition(options, PARTITION)).toMatchObject({ numbers: range(1, 12), problems: [] });
@@ -247,9 +250,9 @@ describe('the topic', () => {
 
   test('that differs is used as it is, and that is said', async () => {
     const topic = newTopic();
-    await createTopic(kafka.brokers, topic, 4, { 'retention.ms': '1000000', 'max.message.bytes': '3000000' });
+    await createTopic(brokers, topic, 4, { 'retention.ms': '1000000', 'max.message.bytes': '3000000' });
     const dir = temporaryFolder();
-    const options = kafkaOptions(kafka.brokers, topic);
+    const options = kafkaOptions(brokers, topic);
     const spool = await openTestSpool(dir, shipped(topic));
     await appendEach(spool, 1, 3);
     const shipper = startTestShipper(spool, shipperOptions(dir, options));
@@ -265,11 +268,11 @@ describe('the topic', () => {
     ['has too few partitions', 1, {}, /topic_unfit .*it has 1 partitions, and .* partition 2/],
   ])('that %s gets nothing', async (_name, partitions, settings, message) => {
     const topic = newTopic();
-    await createTopic(kafka.brokers, topic, partitions, settings);
+    await createTopic(brokers, topic, partitions, settings);
     const dir = temporaryFolder();
     const spool = await openTestSpool(dir, shipped(topic));
     await appendEach(spool, 1, 3);
-    const shipper = startTestShipper(spool, shipperOptions(dir, kafkaOptions(kafka.brokers, topic)));
+    const shipper = startTestShipper(spool, shipperOptions(dir, kafkaOptions(brokers, topic)));
     await shipper.events.until(message);
     expect(shipper.events.seen.filter((event) => event.startsWith('shipped'))).toEqual([]);
   });
@@ -277,9 +280,9 @@ describe('the topic', () => {
 
 test('an order that the brokers refuse as too large: a dead letter, its place is kept, the others arrive', async () => {
   const topic = newTopic();
-  await createTopic(kafka.brokers, topic, 3, { 'max.message.bytes': '20000' });
+  await createTopic(brokers, topic, 3, { 'max.message.bytes': '20000' });
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   const spool = await openTestSpool(dir, shipped(topic));
   await appendEach(spool, 1, 5);
   const large = {
@@ -300,6 +303,30 @@ test('an order that the brokers refuse as too large: a dead letter, its place is
   const [letter] = readFileSync(join(dir, 'dead-letters.ndjson'), 'utf8').trimEnd().split('\n');
   expect(JSON.parse(letter!)).toMatchObject({ s: 7, h: records[6]!.chain, method: large.method });
   expect(letter).toContain(large.value.toString());
+});
+
+test('brokers that slow this client down: what is there is found all the same', async () => {
+  const topic = newTopic();
+  const dir = temporaryFolder();
+  const options = kafkaOptions(kafka.brokers, topic, { compression: 'none' });
+  const spool = await openTestSpool(dir, shipped(topic));
+  const first = startTestShipper(spool, shipperOptions(dir, options));
+  // A batch each: one that is larger than the quota's window would never come through.
+  for (let n = 1; n <= 40; n += 1) {
+    await append(spool, order(n, 5000));
+    await first.caughtUp();
+  }
+  await first.stop();
+  rmSync(join(dir, WATERMARK));
+  await limitReading(kafka.node(1).address, 'slowed', 25_000);
+  const slowed = startTestShipper(spool, shipperOptions(dir, { ...options, clientId: 'slowed' }));
+  await slowed.caughtUp();
+  expect(slowed.events.seen.filter((event) => /^(lost|shipped)/.test(event))).toEqual([]);
+  expect(await readPartition(options, PARTITION)).toMatchObject({
+    numbers: range(1, 40),
+    duplicates: 0,
+    problems: [],
+  });
 });
 
 test('authorization refused: orders wait, and go when it is given', async () => {
@@ -365,7 +392,7 @@ test('a broker whose certificate nobody vouches for gets nothing', async () => {
 test('a clock that jumps: times are the orders\u2019 own, and nothing is refused or lost', async () => {
   const topic = newTopic();
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   const spool = await openTestSpool(dir, shipped(topic));
   const times = [1, 4_102_444_800_000_000, 1_750_000_000_000_000, 0];
   for (const [at, receivedAtUs] of times.entries()) {
@@ -381,7 +408,7 @@ test('a clock that jumps: times are the orders\u2019 own, and nothing is refused
 test('a folder that is older than what was shipped from it: nothing more is shipped', async () => {
   const topic = newTopic();
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   let spool = await openTestSpool(dir, shipped(topic));
   const { segment } = spool.durable;
   await appendEach(spool, 1, 5);
@@ -405,7 +432,7 @@ test('a folder that is older than what was shipped from it: nothing more is ship
 test('checkpoints travel with the orders', async () => {
   const topic = newTopic();
   const dir = temporaryFolder();
-  const options = kafkaOptions(kafka.brokers, topic);
+  const options = kafkaOptions(brokers, topic);
   const signer = createSigner(Buffer.alloc(32, 3));
   const spool = await openTestSpool(dir, { ...shipped(topic), nodeId: signer.addressLower });
   await appendEach(spool, 1, 3);

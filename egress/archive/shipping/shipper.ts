@@ -11,6 +11,7 @@
  * | topic missing, never shipped to | makes it |
  * | topic missing, shipped to before | an alarm; waits until somebody has made it: never makes it anew in silence |
  * | the partition is shorter than the watermark, or holds something else there | an alarm; ships again what is retained and not there |
+ * | another leader takes a batch, or the same over another connection, or after a pause | looks first whether it has what was acknowledged before |
  * | the partition holds records of this epoch that the folder does not know | an alarm; ships nothing: the folder is not what it was |
  * | a batch is too large | halves of it; a single record becomes a dead letter, and a note keeps its place |
  * | damage in a segment | an alarm; goes on behind it, so that readers see the gap |
@@ -18,17 +19,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '../../backoff.ts';
 import { asError, errorCode } from '../failure.ts';
-import { fromKafka, toKafka, withheldInPlaceOf } from '../kafka-record.ts';
+import { fromKafka, type ReceivedKafkaRecord, toKafka, withheldInPlaceOf } from '../kafka-record.ts';
 import type { ArchiveRecord } from '../record.ts';
 import { WITHHELD_CONTROL } from '../withheld.ts';
 import { keepDeadLetter } from './dead-letters.ts';
-import {
-  connectKafka,
-  type KafkaConnection,
-  type KafkaOptions,
-  KafkaTrouble,
-  type TroubleKind,
-} from './kafka-client.ts';
+import { connectKafka, type KafkaConnection, type KafkaOptions } from './kafka-client.ts';
+import { KafkaTrouble, type TroubleKind } from './kafka-trouble.ts';
 import { type SpoolBatch, SpoolReader } from './spool-reader.ts';
 import { checkTopic, newTopic, type TopicOptions } from './topic.ts';
 import { readWatermark, type SpoolPosition, type Watermark, writeWatermark } from './watermark.ts';
@@ -87,6 +83,8 @@ const BACKOFF = { baseMs: 200, maxMs: 5000 };
 const UNREACHABLE_MS = 5000;
 /** How often the watermark is written at most. */
 const WATERMARK_MS = 1000;
+/** After such a pause the leader may have changed twice, and be on the same connection. */
+const PAUSE_MS = 5000;
 
 /** A reason to stop that the brokers did not give. */
 class NotShippable extends Error {
@@ -111,6 +109,9 @@ export class Shipper {
   /** Failed attempts since something worked. */
   #failures = 0;
   #differences = '';
+  /** By what way, and when (monotonic ms), the last batch was acknowledged whose leader is known to have all before it. */
+  #route = '';
+  #routeAt = 0;
 
   /** Begins at once. */
   constructor(options: ShipperOptions, modules: ShipperModules) {
@@ -180,6 +181,7 @@ export class Shipper {
     let reader: SpoolReader | null = null;
     try {
       reader = await this.#openReader(connection);
+      this.#route = '';
       events.connected();
       let known = source.durable();
       while (!signal.aborted && !connection.isWorn) {
@@ -290,12 +292,19 @@ export class Shipper {
     const hadSome = chain !== '';
     let isThere = !hadSome || offset < start;
     const found: { last: Watermark | null } = { last: hadSome ? null : watermark };
+    const isNext = (next: number) => {
+      // What the brokers' retention has deleted had been there.
+      if (found.last === null) return start > 0 || next === 1;
+      return next === found.last.sequence + 1;
+    };
     const look = (from: number) =>
       connection.read(partition, from, end, (at, received) => {
         const record = fromKafka(received);
         if (typeof record === 'string' || record.nodeId !== node || record.epoch !== epoch) return;
-        if (at === offset && record.sequence <= sequence) isThere = true;
-        if (found.last !== null && record.sequence <= found.last.sequence) return;
+        const isMark = found.last === null && at === offset && record.sequence <= sequence;
+        if (isMark) isThere = true;
+        // Behind a hole nothing counts: what is missing is sent again with all that follows it.
+        if (!isMark && !isNext(record.sequence)) return;
         found.last = { ...watermark, sequence: record.sequence, chain: record.chain, offset: at };
       });
     const { events } = this.#modules;
@@ -346,11 +355,34 @@ export class Shipper {
     const started = performance.now();
     const offset = await this.#deliver(connection, partition, records);
     const seconds = (performance.now() - started) / 1000;
+    await this.#seeToLeader(connection, watermark);
     this.#watermark = { ...watermark, ...end, chain: last.chain, offset: offset ?? watermark.offset };
     this.#unsaved = true;
     const bytes = records.reduce((sum, { value }) => sum + value.length, 0);
     this.#modules.events.shipped(end, records.length, bytes, seconds);
     await this.#save(false);
+  }
+
+  /**
+   * A leader that came to it uncleanly takes what comes next without a word about what it lacks, also from an idempotent
+   * producer that it has never heard of. So whenever it may be another one, it is asked for the last record before.
+   * @throws KafkaTrouble when it does not have it: the next session finds out what there is.
+   */
+  async #seeToLeader(connection: KafkaConnection, { partition, offset, ...last }: Watermark): Promise<void> {
+    const { route } = connection;
+    const now = performance.now();
+    if (last.chain !== '' && (route !== this.#route || now - this.#routeAt > PAUSE_MS)) {
+      const { start } = await connection.offsets(partition);
+      let isThere = offset < start;
+      await connection.read(partition, Math.max(start, offset), offset + 1, (_at, received) => {
+        isThere ||= isUpTo(last, received);
+      });
+      if (!isThere) {
+        throw new KafkaTrouble('producer_lost', 'the leader of the partition lacks what was acknowledged');
+      }
+    }
+    this.#route = route;
+    this.#routeAt = now;
   }
 
   /**
@@ -417,6 +449,20 @@ export class Shipper {
       this.#modules.events.trouble('disk', asError(error).message);
     }
   }
+}
+
+/** Whether a record is of the watermark's epoch and not behind it. */
+function isUpTo(
+  { node, epoch, sequence }: Pick<Watermark, 'node' | 'epoch' | 'sequence'>,
+  received: ReceivedKafkaRecord,
+): boolean {
+  const record = fromKafka(received);
+  return (
+    typeof record !== 'string' &&
+    record.nodeId === node &&
+    record.epoch === epoch &&
+    record.sequence <= sequence
+  );
 }
 
 function kindOf(thrown: unknown): ShippingTrouble {

@@ -1,6 +1,5 @@
 /** The shipping thread: a shipper whose events go to the node's thread as messages. Started by thread.ts. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { silenceTimeoutWarning } from './kafka-client.ts';
 import type { EventCall, FromThread, ThreadStart, ToThread } from './messages.ts';
 import { type DurableSource, Shipper, type ShipperEvents } from './shipper.ts';
 import type { SpoolPosition } from './watermark.ts';
@@ -9,8 +8,6 @@ if (parentPort === null) throw new Error('this file is started as a thread');
 const port = parentPort;
 const start = workerData as ThreadStart;
 const say = (message: FromThread) => port.postMessage(message);
-
-silenceTimeoutWarning();
 
 let durable: SpoolPosition = start.durable;
 let wake: (() => void) | null = null;

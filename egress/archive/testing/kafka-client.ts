@@ -1,9 +1,11 @@
 /** A plain kafkajs client for tests: it makes topics, and writes and reads what the product's own code would not. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Kafka, type KafkaConfig, logLevel } from 'kafkajs';
+import { stopIdleTimers } from '../shipping/kafkajs-timers.ts';
 
 /** @returns a silent client of these brokers. */
 export function plainClient(brokers: readonly string[], more: Partial<KafkaConfig> = {}): Kafka {
+  stopIdleTimers();
   return new Kafka({
     clientId: 'orderflow-tests',
     brokers: [...brokers],

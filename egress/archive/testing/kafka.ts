@@ -76,8 +76,8 @@ export interface TestKafka {
   close(): Promise<void>;
 }
 
-/** @returns the brokers named in `KAFKA_BROKERS`, else null. */
-function namedBrokers(): string[] | null {
+/** @returns the brokers named in `KAFKA_BROKERS`, else null: for tests whose other parts need brokers of their own. */
+export function namedBrokers(): string[] | null {
   const named = (process.env.KAFKA_BROKERS ?? '').split(',').map((name) => name.trim());
   const brokers = named.filter((name) => name !== '');
   return brokers.length > 0 ? brokers : null;
@@ -86,11 +86,14 @@ function namedBrokers(): string[] | null {
 /**
  * Some brokers with a plain listener, nothing more: those of `KAFKA_BROKERS`, else one of our own. Topics and groups
  * should have names that nobody else has.
+ * @param options of a broker of our own; those of `KAFKA_BROKERS` are as they are.
  * @throws when there can be no broker.
  */
-export async function someKafka(): Promise<{ readonly brokers: readonly string[]; close(): Promise<void> }> {
+export async function someKafka(
+  options: Pick<KafkaOptions, 'properties'> = {},
+): Promise<{ readonly brokers: readonly string[]; close(): Promise<void> }> {
   const named = namedBrokers();
-  return named === null ? startKafka() : { brokers: named, close: async () => {} };
+  return named === null ? startKafka(options) : { brokers: named, close: async () => {} };
 }
 
 /**

@@ -1,5 +1,5 @@
 /**
- * `npm run bench:archive`: what the archive costs. The wait for the spool that every success answer includes; the most that
+ * `npm run bench -- archive`: what the archive costs. The wait for the spool that every success answer includes; the most that
  * spool and shipper take; how fast an outage is caught up with; bytes and CPU per order by codec. A broker is started.
  *
  * The spool writes where --dir says: its disk is what is measured. Orders are made and signed before the timed parts;
@@ -8,24 +8,29 @@
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { createOrderSource } from '../devnet/orders.ts';
+import { createOrderSource } from '../../devnet/orders.ts';
 import {
   openSpool,
   SPOOL_DEFAULTS,
   type Spool,
   type SpoolEvents,
   startShipping,
-} from '../egress/archive/index.ts';
-import type { OrderRecord } from '../egress/archive/record.ts';
-import type { Compression } from '../egress/archive/shipping/kafka-client.ts';
-import type { ShipperEvents } from '../egress/archive/shipping/shipper.ts';
-import { startKafka, type TestKafka } from '../egress/archive/testing/kafka.ts';
-import { kafkaOptions, shipperOptions } from '../egress/archive/testing/shipping.ts';
-import { type LatencyFigures, latencyFigures } from './latency.ts';
-import { surroundings, surroundingsLine } from './report.ts';
+} from '../../egress/archive/index.ts';
+import type { OrderRecord } from '../../egress/archive/record.ts';
+import type { Compression } from '../../egress/archive/shipping/kafka-client.ts';
+import type { ShipperEvents } from '../../egress/archive/shipping/shipper.ts';
+import { startKafka, type TestKafka } from '../../egress/archive/testing/kafka.ts';
+import { kafkaOptions, shipperOptions } from '../../egress/archive/testing/shipping.ts';
+import { optionsOf, sizeOf, whole, wholeList } from '../command.ts';
+import { type LatencyFigures, latencyFigures } from '../latency.ts';
+import { surroundings, surroundingsLine } from '../report.ts';
 
-const HELP = `Usage: npm run bench:archive -- [options]
+export const name = 'archive';
+
+export const help = `
+what the archive costs: the wait for the spool, the most that spool and shipper take, bytes by codec
+
+Usage: npm run bench -- archive [options]
 
   --rates LIST    orders per second of the open loop (default 500,2000)
   --seconds S     length of each (default 10)
@@ -34,21 +39,49 @@ const HELP = `Usage: npm run bench:archive -- [options]
   --codec N       orders per codec (default 20000)
   --size BYTES    size of an order, or "field" for the sizes seen in the field (default 3279)
   --dir DIR       where the spool writes (default: the system's folder for temporary files)
-  --help          this text
+  --quick         less of everything that is not given: half a minute
 `;
 
-const { values } = parseArgs({
-  options: {
+/** How much of everything. */
+interface Plan {
+  readonly rates: readonly number[];
+  readonly seconds: number;
+  readonly most: number;
+  readonly outage: number;
+  readonly codec: number;
+  readonly size: number | 'field';
+  readonly dir: string;
+}
+
+const FULL = { seconds: 10, most: 50_000, outage: 300_000, codec: 20_000 };
+const QUICK = { seconds: 2, most: 5000, outage: 10_000, codec: 2000 };
+
+function planOf(args: readonly string[]): Plan {
+  const { values } = optionsOf(args, {
     rates: { type: 'string', default: '500,2000' },
-    seconds: { type: 'string', default: '10' },
-    most: { type: 'string', default: '50000' },
-    outage: { type: 'string', default: '300000' },
-    codec: { type: 'string', default: '20000' },
+    seconds: { type: 'string' },
+    most: { type: 'string' },
+    outage: { type: 'string' },
+    codec: { type: 'string' },
     size: { type: 'string', default: '3279' },
     dir: { type: 'string', default: tmpdir() },
-    help: { type: 'boolean', short: 'h', default: false },
-  },
-});
+    quick: { type: 'boolean', default: false },
+  });
+  const base = values.quick ? QUICK : FULL;
+  const count = (option: keyof typeof FULL) => {
+    const given = values[option];
+    return given === undefined ? base[option] : whole(`--${option}`, given, 1);
+  };
+  return {
+    rates: wholeList('--rates', values.rates, 1),
+    seconds: count('seconds'),
+    most: count('most'),
+    outage: count('outage'),
+    codec: count('codec'),
+    size: sizeOf(values.size),
+    dir: values.dir,
+  };
+}
 
 /** Orders that differ; a batch of 100 never holds one twice. */
 const DISTINCT = 2000;
@@ -56,15 +89,7 @@ const WAITING = 64;
 const TOPIC = 'bench';
 const SEED = 'bench';
 
-function positive(name: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value <= 0)
-    throw new RangeError(`--${name}: '${text}' is no whole number above 0`);
-  return value;
-}
-
-function makeOrders(): OrderRecord[] {
-  const bodyBytes = values.size === 'field' ? 'field' : positive('size', values.size);
+function makeOrders(bodyBytes: Plan['size']): OrderRecord[] {
   const source = createOrderSource({ seed: SEED, bodyBytes, methods: 'field' });
   return Array.from({ length: DISTINCT }, () => {
     const { method, canonical, signer, hash } = source.next();
@@ -84,8 +109,8 @@ const spoolEvents: SpoolEvents = {
 };
 
 /** Runs something with a spool in a folder of its own. */
-async function withSpool<T>(run: (spool: Spool, dir: string) => Promise<T>): Promise<T> {
-  const dir = await mkdtemp(join(values.dir, 'orderflow-bench-'));
+async function withSpool<T>(place: string, use: (spool: Spool, dir: string) => Promise<T>): Promise<T> {
+  const dir = await mkdtemp(join(place, 'orderflow-bench-'));
   const spool = await openSpool(
     {
       ...SPOOL_DEFAULTS,
@@ -96,7 +121,7 @@ async function withSpool<T>(run: (spool: Spool, dir: string) => Promise<T>): Pro
     { events: spoolEvents },
   );
   try {
-    return await run(spool, dir);
+    return await use(spool, dir);
   } finally {
     await spool.close();
     await rm(dir, { recursive: true, force: true });
@@ -224,28 +249,28 @@ function at(orders: readonly OrderRecord[], n: number): OrderRecord {
 const ms = (value: number | null) => (value === null ? '-' : value.toFixed(2));
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
-async function bench(): Promise<void> {
-  const orders = makeOrders();
+/** @returns the exit code. */
+export async function run(args: readonly string[]): Promise<number> {
+  const plan = planOf(args);
+  const { dir: place } = plan;
+  const orders = makeOrders(plan.size);
   const mean = orders.reduce((sum, { value }) => sum + value.length, 0) / orders.length;
   say(surroundingsLine(surroundings(SEED)));
-  say(`orders of ${mean.toFixed(0)} bytes on average, spool in ${values.dir}\n`);
+  say(`orders of ${mean.toFixed(0)} bytes on average, spool in ${place}\n`);
 
-  for (const text of values.rates.split(',')) {
-    const rate = positive('rates', text);
-    const figures = await withSpool((spool) =>
-      openLoop(spool, orders, rate, rate * positive('seconds', values.seconds)),
-    );
+  for (const rate of plan.rates) {
+    const figures = await withSpool(place, (spool) => openLoop(spool, orders, rate, rate * plan.seconds));
     const { p50, p90, p99, max } = figures;
     say(`wait for the spool at ${rate}/s: p50 ${ms(p50)} p90 ${ms(p90)} p99 ${ms(p99)} max ${ms(max)} ms`);
   }
-  const most = await withSpool((spool) => closedLoop(spool, orders, positive('most', values.most)));
+  const most = await withSpool(place, (spool) => closedLoop(spool, orders, plan.most));
   say(`spool, ${WAITING} waiting: ${most.toFixed(0)} orders/s\n`);
 
   const kafka = await startKafka();
   try {
-    const perCodec = positive('codec', values.codec);
+    const perCodec = plan.codec;
     for (const codec of ['none', 'gzip', 'zstd'] as const) {
-      await withSpool(async (spool, dir) => {
+      await withSpool(place, async (spool, dir) => {
         await closedLoop(spool, orders, perCodec);
         const topic = `${TOPIC}-${codec}`;
         const { ordersPerSec, cpuUsPerOrder } = await shipAll(kafka, spool, dir, topic, codec, perCodec);
@@ -254,8 +279,8 @@ async function bench(): Promise<void> {
         say(`${codec.padEnd(5)} ${figures}, ${cpuUsPerOrder.toFixed(0)} µs CPU/order`);
       });
     }
-    const outage = positive('outage', values.outage);
-    await withSpool(async (spool, dir) => {
+    const { outage } = plan;
+    await withSpool(place, async (spool, dir) => {
       await closedLoop(spool, orders, outage);
       const { ordersPerSec } = await shipAll(kafka, spool, dir, TOPIC, 'zstd', outage);
       const seconds = outage / ordersPerSec;
@@ -266,7 +291,5 @@ async function bench(): Promise<void> {
   } finally {
     await kafka.close();
   }
+  return 0;
 }
-
-if (values.help) process.stdout.write(HELP);
-else await bench();

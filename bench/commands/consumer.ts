@@ -1,34 +1,29 @@
 /**
- * `npm run bench:consumer`: how fast the archive is read from a broker on this machine, one consumer, one partition at a
+ * `npm run bench -- consumer`: how fast the archive is read from a broker on this machine, one consumer, one partition at a
  * time under way. Orders are made and written beforehand. A broker is started, or that of KAFKA_BROKERS is used.
  */
-import { parseArgs } from 'node:util';
-import { createOrderSource } from '../devnet/orders.ts';
-import { type ArchiveConsumerOptions, consumeArchive } from '../egress/archive/reading/consumer.ts';
-import { openArchive } from '../egress/archive/reading/open-archive.ts';
-import { Journal, produce } from '../egress/archive/testing/journal.ts';
-import { someKafka } from '../egress/archive/testing/kafka.ts';
-import { createTopic } from '../egress/archive/testing/kafka-client.ts';
-import { surroundings } from './report.ts';
+import { createOrderSource } from '../../devnet/orders.ts';
+import { type ArchiveConsumerOptions, consumeArchive } from '../../egress/archive/reading/consumer.ts';
+import { openArchive } from '../../egress/archive/reading/open-archive.ts';
+import { Journal, produce } from '../../egress/archive/testing/journal.ts';
+import { someKafka } from '../../egress/archive/testing/kafka.ts';
+import { createTopic } from '../../egress/archive/testing/kafka-client.ts';
+import { optionsOf, sizeOf, whole } from '../command.ts';
+import { surroundings } from '../report.ts';
 
-const HELP = `Usage: npm run bench:consumer -- [options]
+export const name = 'consumer';
+
+export const help = `
+how fast the archive is read from a broker
+
+Usage: npm run bench -- consumer [options]
 
   --orders N      orders per run (default 30000)
   --size BYTES    size of an order, or "field" for the sizes seen in the field (default 3279)
   --partitions N  partitions, a node each (default 4)
   --json          the figures as JSON
-  --help          this text
+  --quick         3000 orders: a quarter of a minute
 `;
-
-const { values } = parseArgs({
-  options: {
-    orders: { type: 'string', default: '30000' },
-    size: { type: 'string', default: '3279' },
-    partitions: { type: 'string', default: '4' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', short: 'h', default: false },
-  },
-});
 
 interface Figures {
   readonly run: string;
@@ -38,22 +33,15 @@ interface Figures {
   readonly cpuUsPerOrder: number;
 }
 
-function positive(name: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value <= 0)
-    throw new RangeError(`--${name}: '${text}' is no whole number above 0`);
-  return value;
-}
-
 /** Writes the orders, the same number to each partition. @returns bytes of all orders. */
 async function fill(
   brokers: readonly string[],
   topic: string,
   orders: number,
   partitions: number,
+  bodyBytes: number | 'field',
 ): Promise<number> {
   await createTopic(brokers, topic, partitions);
-  const bodyBytes = values.size === 'field' ? 'field' : positive('size', values.size);
   let bytes = 0;
   for (let partition = 0; partition < partitions; partition += 1) {
     const source = createOrderSource({ seed: `bench ${partition}`, bodyBytes, methods: 'field' });
@@ -71,7 +59,7 @@ async function fill(
 
 /** Times a reading of everything, from its start to its last order. */
 async function measure(
-  run: string,
+  name: string,
   orders: number,
   bytes: number,
   read: () => Promise<void>,
@@ -82,22 +70,31 @@ async function measure(
   const seconds = (performance.now() - startedAt) / 1000;
   const { user, system } = process.cpuUsage(cpu);
   return {
-    run,
+    run: name,
     ordersPerSec: Math.round(orders / seconds),
     megabytesPerSec: Number((bytes / 1e6 / seconds).toFixed(1)),
     cpuUsPerOrder: Number(((user + system) / orders).toFixed(1)),
   };
 }
 
-async function bench(): Promise<void> {
-  const partitions = positive('partitions', values.partitions);
-  const wanted = positive('orders', values.orders);
+/** @returns the exit code. */
+export async function run(args: readonly string[]): Promise<number> {
+  const { values } = optionsOf(args, {
+    orders: { type: 'string' },
+    size: { type: 'string', default: '3279' },
+    partitions: { type: 'string', default: '4' },
+    json: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+  });
+  const partitions = whole('--partitions', values.partitions, 1);
+  const wanted = whole('--orders', values.orders ?? (values.quick ? '3000' : '30000'), 1);
+  const bodyBytes = sizeOf(values.size);
   const orders = Math.ceil(wanted / partitions) * partitions;
   const kafka = await someKafka();
   try {
     const topic = `bench-${crypto.randomUUID()}`;
     process.stderr.write(`making and writing ${orders} orders\n`);
-    const bytes = await fill(kafka.brokers, topic, orders, partitions);
+    const bytes = await fill(kafka.brokers, topic, orders, partitions, bodyBytes);
     const access = { brokers: kafka.brokers, topic, clientId: 'bench', tls: null, sasl: null };
 
     const consume = async (more: Partial<ArchiveConsumerOptions>, most: number) => {
@@ -130,7 +127,7 @@ async function bench(): Promise<void> {
       ['no group, merged by time, inspected', () => once(true)],
     ];
     const figures: Figures[] = [];
-    for (const [run, read] of runs) figures.push(await measure(run, orders, bytes, read));
+    for (const [name, read] of runs) figures.push(await measure(name, orders, bytes, read));
     const report = {
       ...surroundings('bench'),
       orders,
@@ -142,6 +139,7 @@ async function bench(): Promise<void> {
   } finally {
     await kafka.close();
   }
+  return 0;
 }
 
 type Report = ReturnType<typeof surroundings> & {
@@ -165,6 +163,3 @@ function render({ machine, nodeVersion, commit, orders, partitions, meanBytes, f
   }
   return `${lines.join('\n')}\n`;
 }
-
-if (values.help) process.stdout.write(HELP);
-else await bench();
