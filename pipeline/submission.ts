@@ -56,7 +56,7 @@ export class Submission implements AdmittedOrder {
   /** Did the builder and the peers get it already, with an earlier copy? */
   forwarded = false;
   answered = false;
-  seen: SeenOrder<Submission> | null = null;
+  seen: SeenOrder | null = null;
   #order: Order | null = null;
 
   constructor(arrival: Arrival) {

@@ -107,6 +107,7 @@ export async function startTestNodeAt(
     '--data-dir': directory,
     '--peer-poll-sec': '1',
     '--drain-timeout-sec': '1',
+    '--shards': process.env.TEST_SHARDS ?? '1',
   };
   const settings = readSettings([...Object.entries(flags).flat(), ...(options.flags ?? [])], {});
   const handle = await startNode(settings, log);
