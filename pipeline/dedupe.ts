@@ -24,7 +24,7 @@ export class SeenOrder {
   readonly key: string;
   readonly receivedAtUs: number;
   archive: ArchiveState = 'none';
-  /** False for an order of an earlier run: the archive holds it, but nobody knows whether builder and peers got it. */
+  /** False for an order of an earlier run, or of a thread that failed: nobody knows whether builder and peers got it. */
   forwarded = true;
   waiters: Waiter[] | null = null;
 

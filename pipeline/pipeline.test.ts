@@ -332,6 +332,37 @@ describe('a user order', () => {
     expect(log).toEqual(['duplicate', 'builder 0x1', 'answer']);
   });
 
+  test('of a thread that failed is forwarded once more, and archived once', async () => {
+    const first = harness();
+    void first.submit('user', bundle('0x1'));
+    void first.submit('user', bundle('0x2'));
+    await turn();
+    const [lost, pending] = first.admitted.map(({ order, receivedAtUs }) => ({
+      key: order.key!,
+      receivedAtUs,
+    }));
+
+    const { window, log, appends, submit } = harness();
+    window.add(lost!.key, lost!.receivedAtUs, 'none', false);
+    const onItsWay = window.add(pending!.key, pending!.receivedAtUs, 'pending', false);
+    const answers = ['0x1', '0x1', '0x2', '0x2'].map((block) => submit('user', bundle(block)));
+    await turn();
+    expect(log.filter((line) => line !== 'duplicate')).toEqual([
+      'builder 0x1',
+      'builder 0x2',
+      'peers 0x1',
+      'archive 0x1',
+      'peers 0x2',
+    ]);
+    for (const done of appends) done(null);
+    expect(log.filter((line) => line === 'answer')).toHaveLength(2);
+    window.settle(onItsWay, null);
+    for (const [i, answer] of (await Promise.all(answers)).entries()) {
+      const { receivedAtUs } = i < 2 ? lost! : pending!;
+      expect(answer.body.result).toMatchObject({ receivedTimestampMs: receivedAtUs / 1000 });
+    }
+  });
+
   test('the same from another signer is another order', async () => {
     const { log, submit } = harness();
     void submit('user', bundle('0x1'));

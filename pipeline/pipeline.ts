@@ -324,18 +324,14 @@ export class Pipeline {
       if (seen !== null) {
         if (!counted) this.#modules.events.duplicate(side, submission.caller);
         counted = true;
-        if (!seen.forwarded) {
-          if (!window.forward(seen)) continue;
+        const settled = !archived || seen.archive === 'durable';
+        if (settled || seen.archive === 'pending') {
+          const forwarded = seen.forwarded || !window.forward(seen);
+          submission.waits = !settled;
+          if (!settled) window.wait(seen, (error) => this.#told(submission, seen.receivedAtUs, error));
+          else if (forwarded) this.#accept(submission, seen.receivedAtUs);
           submission.seen = seen;
-          return submission;
-        }
-        if (!archived || seen.archive === 'durable') {
-          this.#accept(submission, seen.receivedAtUs);
-          return null;
-        }
-        if (seen.archive === 'pending') {
-          window.wait(seen, (error) => this.#told(submission, seen.receivedAtUs, error));
-          return null;
+          return forwarded ? null : submission;
         }
       }
       if (archived && !archive.accepting) {
@@ -357,9 +353,12 @@ export class Pipeline {
   #claim(submission: Submission, seen: SeenOrder | null, archived: boolean): boolean {
     const { window } = this.#modules;
     const { key } = submission.order;
-    submission.forwarded = seen !== null;
     submission.seen = seen;
-    if (seen !== null) return !archived || window.append(seen);
+    if (seen !== null) {
+      if (!window.append(seen)) return false;
+      submission.forwarded = seen.forwarded || !window.forward(seen);
+      return true;
+    }
     if (key === null) return true;
     submission.seen = window.add(key, submission.receivedAtUs, archived ? 'pending' : 'none');
     return submission.seen !== null;
@@ -436,12 +435,10 @@ function goesToPeers(submission: Submission): boolean {
 }
 
 /** A durable one is of an earlier run, see remember.ts. */
-function goesToArchive(submission: Submission): boolean {
-  return (
-    isArchived(ROUTES[submission.side], submission.order.method) && submission.seen?.archive !== 'durable'
-  );
+function goesToArchive({ side, order, seen, waits }: Submission): boolean {
+  return isArchived(ROUTES[side], order.method) && !waits && seen?.archive !== 'durable';
 }
 
 function answersAtOnce(submission: Submission): boolean {
-  return !goesToArchive(submission);
+  return !submission.waits && !goesToArchive(submission);
 }

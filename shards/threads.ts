@@ -165,6 +165,7 @@ export class ShardThreads {
   tellGate(): void {
     const { archive } = this.#modules;
     if (archive !== null) this.#broadcast({ kind: 'gate', refusal: archive.refusal });
+    this.tellReadiness();
   }
 
   /** @returns what they have counted, and what those that failed had. */

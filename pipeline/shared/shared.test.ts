@@ -50,22 +50,19 @@ describe('SharedWindow', () => {
     expect(b.add(keyOf(1), NOW + 1000, 'none')?.receivedAtUs).toBe(NOW + 1000);
   });
 
-  test.each([null, failed])('whoever waits, here or there, is told of %s', async (error) => {
+  test.each([null, failed])('whoever waits, here or there, is told of %s', async (outcome) => {
     const { a, b, trunk } = twoWindows();
     const seen = a.add(keyOf(1), NOW, 'pending');
-    const told: [string, Error | null][] = [];
-    const there = Promise.withResolvers<void>();
-    a.wait(a.find(keyOf(1), NOW)!, (outcome) => told.push(['here', outcome]));
-    b.wait(b.find(keyOf(1), NOW)!, (outcome) => {
-      told.push(['there', outcome]);
-      there.resolve();
+    const told: (Error | null)[] = [];
+    a.wait(a.find(keyOf(1), NOW)!, (error) => told.push(error));
+    const there = new Promise<Error | null>((resolve) => {
+      b.wait(b.find(keyOf(1), NOW)!, resolve);
     });
-    trunk.settled(keyOf(1), 2, error === null);
-    a.settle(seen!, error);
-    expect(told).toEqual([['here', error]]);
-    await there.promise;
-    expect(told[1]).toEqual(['there', error === null ? null : new Error('try again')]);
-    expect(b.find(keyOf(1), NOW)?.archive).toBe(error === null ? 'durable' : 'none');
+    trunk.settled(keyOf(1), 2, outcome === null);
+    a.settle(seen!, outcome);
+    expect(told).toEqual([outcome]);
+    expect(await there).toEqual(outcome === null ? null : new Error('try again'));
+    expect(b.find(keyOf(1), NOW)?.archive).toBe(outcome === null ? 'durable' : 'none');
   });
 
   test('the word on an order of another thread changes nothing', () => {
@@ -229,13 +226,12 @@ test('three threads at once: each key is added once, each nonce and time given o
       return result as { added: string[]; given: number[]; times: number[]; taken: number };
     }),
   );
-  const all = <K extends 'added' | 'given' | 'times'>(field: K) =>
-    results.flatMap((result) => result[field] as (string | number)[]);
-  expect(all('added').toSorted()).toEqual(keys.toSorted());
-  expect(all('given').toSorted((x, y) => Number(x) - Number(y))).toEqual(
+  expect(new Set(results.flatMap(({ added }) => added))).toEqual(new Set(keys));
+  expect(results.flatMap(({ added }) => added)).toHaveLength(keys.length);
+  expect(results.flatMap(({ given }) => given).toSorted((x, y) => x - y)).toEqual(
     Array.from({ length: 3 * keys.length }, (_, i) => i),
   );
-  expect(new Set(all('times')).size).toBe(3 * keys.length);
+  expect(new Set(results.flatMap(({ times }) => times)).size).toBe(3 * keys.length);
   for (const { times } of results) expect(times).toEqual(times.toSorted((x, y) => x - y));
   // A second's worth for each of the three moments at which they looked, at most.
   const taken = results.reduce((sum, result) => sum + result.taken, 0);
