@@ -7,7 +7,8 @@ import type { Peer, SendablePeer } from '../identity/peer.ts';
 import { type PeerChanges, PeerTable } from '../identity/peer-table.ts';
 import type { Address, AdmittedOrder } from '../pipeline/order.ts';
 import type { ArchiveOutlet } from '../pipeline/pipeline.ts';
-import type { AppendedOrder, CredentialsMessage, FromShard, ToShard } from './messages.ts';
+import type { CredentialsMessage, FromShard, ToShard } from './messages.ts';
+import { packOrders } from './order-batch.ts';
 import type { KnownPeers, OwnCredentials } from './shard.ts';
 
 type Post = (message: FromShard, transfer?: ArrayBuffer[]) => void;
@@ -17,7 +18,8 @@ type Done = (error: Error | null) => void;
 const BEHIND = 'the archive is behind, try again in a second';
 
 /**
- * The archive of the node's thread. Orders of one slice go there together; their answers come back by number.
+ * The archive of the node's thread. Orders of one turn of the event loop go there together; their answers come back by
+ * number.
  */
 export class ArchiveLink implements ArchiveOutlet {
   readonly #post: Post;
@@ -28,9 +30,7 @@ export class ArchiveLink implements ArchiveOutlet {
   #bytes = 0;
   #next = 0;
   #first = 0;
-  #orders: AppendedOrder[] = [];
-  #forms: Buffer[] = [];
-  #formBytes = 0;
+  #orders: AdmittedOrder[] = [];
   readonly #send = () => this.#sendBatch();
 
   /** @param maxBytes bytes of orders that may be on their way */
@@ -53,17 +53,13 @@ export class ArchiveLink implements ArchiveOutlet {
     this.#refusal = refusal;
   }
 
-  append({ order, receivedAtUs }: AdmittedOrder, done: Done): void {
-    const { method, signer, hash, key, canonical } = order;
-    const { length } = canonical;
+  append(admitted: AdmittedOrder, done: Done): void {
+    const { length } = admitted.order.canonical;
     this.#waiting.set(this.#next, { done, bytes: length });
     this.#next += 1;
     this.#bytes += length;
-    this.#orders.push({ method, signer, hash, key, receivedAtUs, length });
-    this.#forms.push(canonical);
-    this.#formBytes += length;
-    // What the pipeline does in this slice goes together.
-    if (this.#orders.length === 1) queueMicrotask(this.#send);
+    this.#orders.push(admitted);
+    if (this.#orders.length === 1) setImmediate(this.#send);
   }
 
   archived({ durable, failed }: Extract<ToShard, { kind: 'archived' }>): void {
@@ -80,15 +76,10 @@ export class ArchiveLink implements ArchiveOutlet {
   }
 
   #sendBatch(): void {
-    const canonical = new ArrayBuffer(this.#formBytes);
-    const bytes = Buffer.from(canonical);
-    let at = 0;
-    for (const form of this.#forms) at += form.copy(bytes, at);
-    this.#post({ kind: 'append', first: this.#first, orders: this.#orders, canonical }, [canonical]);
+    const batch = packOrders(this.#orders);
+    this.#post({ kind: 'append', first: this.#first, batch }, [batch]);
     this.#first = this.#next;
     this.#orders = [];
-    this.#forms = [];
-    this.#formBytes = 0;
   }
 }
 

@@ -4,7 +4,6 @@ import type { Peer } from '../identity/peer.ts';
 import type { ListenAddress } from '../ingress/listeners.ts';
 import type { Readiness } from '../ingress/rpc-endpoint.ts';
 import type { MetricsSnapshot } from '../metrics/merge.ts';
-import type { Address, Hex, Method } from '../pipeline/order.ts';
 import { clockMemory } from '../pipeline/shared/clock.ts';
 import { noncesMemory } from '../pipeline/shared/nonces.ts';
 import { limiterMemory } from '../pipeline/shared/rate-limit.ts';
@@ -56,17 +55,6 @@ export interface ShardStart {
   readonly memory: SharedMemory;
 }
 
-/** One order for the archive; its canonical form is the next `length` bytes of the batch. */
-export interface AppendedOrder {
-  readonly method: Method;
-  readonly signer: Address;
-  readonly hash: Hex | null;
-  /** Dedupe key; null for what is never deduplicated. */
-  readonly key: string | null;
-  readonly receivedAtUs: number;
-  readonly length: number;
-}
-
 export type FromShard =
   | { readonly kind: 'listening' }
   /** It could not start. */
@@ -74,13 +62,8 @@ export type FromShard =
   | { readonly kind: 'log'; readonly line: string }
   | { readonly kind: 'builder'; readonly up: boolean }
   | { readonly kind: 'refresh' }
-  /** The orders have the numbers from `first` on. */
-  | {
-      readonly kind: 'append';
-      readonly first: number;
-      readonly orders: readonly AppendedOrder[];
-      readonly canonical: ArrayBuffer;
-    }
+  /** Orders for the archive (order-batch.ts), with the numbers from `first` on. */
+  | { readonly kind: 'append'; readonly first: number; readonly batch: ArrayBuffer }
   | { readonly kind: 'metrics'; readonly id: number; readonly snapshot: MetricsSnapshot }
   | { readonly kind: 'drained'; readonly leftBehind: ReadonlyMap<string, number> };
 

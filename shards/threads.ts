@@ -27,6 +27,7 @@ import {
   type ToShard,
   TRUNK_OWNER,
 } from './messages.ts';
+import { unpackOrders } from './order-batch.ts';
 
 export interface ShardThreadsOptions {
   readonly settings: Settings;
@@ -335,24 +336,24 @@ export class ShardThreads {
     if (archive !== null) this.#post(member, { kind: 'gate', refusal: archive.refusal });
   }
 
-  #append(member: Member, { first, orders, canonical }: Extract<FromShard, { kind: 'append' }>): void {
+  #append(member: Member, { first, batch }: Extract<FromShard, { kind: 'append' }>): void {
     const { archive } = this.#modules;
     if (archive === null) throw new Error('a sender archives nothing');
     const owner = ownerOf(member.index);
-    let at = 0;
-    for (const [i, { method, signer, hash, key, receivedAtUs, length }] of orders.entries()) {
-      const order = { method, signer, hash, canonical: Buffer.from(canonical, at, length) };
-      at += length;
-      const name = key?.slice(0, KEY_DIGITS) ?? '';
+    let number = first;
+    unpackOrders(batch, ({ order, receivedAtUs }) => {
+      const own = number++;
+      const { key } = order;
+      const name = key === null ? '' : key.slice(0, KEY_DIGITS);
       if (key !== null) member.inArchive.add(name);
       archive.append({ order, receivedAtUs }, (error) => {
         if (key !== null) {
           this.#window.settled(key, owner, error === null);
           member.inArchive.delete(name);
         }
-        this.#settled(member, first + i, error);
+        this.#settled(member, own, error);
       });
-    }
+    });
   }
 
   /** The answers of one commit go together. */
