@@ -5,7 +5,7 @@ import { type BatchedOrder, packOrders, unpackOrders } from './order-batch.ts';
 
 const hex = (digits: number) =>
   fc
-    .array(fc.constantFrom(...'0123456789abcdef'), { minLength: digits, maxLength: digits })
+    .array(fc.constantFrom(...Array.from('0123456789abcdef')), { minLength: digits, maxLength: digits })
     .map((list) => list.join(''));
 
 const batched = fc.record({
