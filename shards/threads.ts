@@ -248,6 +248,8 @@ export class ShardThreads {
       failed: [],
     };
     this.#members[index] = member;
+    // It is waited for where the node starts; one that is started again is tried until it runs.
+    member.started.promise.catch(() => undefined);
     const begunMs = performance.now();
     worker.on('message', (message: FromShard) => this.#handle(member, message));
     // An 'error' is followed by 'exit'.
@@ -259,8 +261,6 @@ export class ShardThreads {
       member.running = false;
       member.listening = false;
       member.started.reject(new Error(`shard ${index + 1} ended while it started`));
-      // Heard where the node starts.
-      member.started.promise.catch(() => undefined);
       this.#ended(member, performance.now() - begunMs);
       end();
     });
