@@ -198,7 +198,8 @@ describe('the end of a node', () => {
 
     const closed = node.handle.close();
     expect(node.handle.readiness()).toMatchObject({ ready: false, reasons: ['shutting down'] });
-    await expect(connectSystem(node.systemPort)).rejects.toThrow('ECONNREFUSED');
+    // Shards hear of it a moment later.
+    await eventually(() => expect(connectSystem(node.systemPort)).rejects.toThrow('ECONNREFUSED'));
     expect(await node.metric('orderflow_ready')).toBe(0);
     list.resolve();
     expect(answerProblem(order!, await waiting)).toBeNull();

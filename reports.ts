@@ -114,13 +114,15 @@ export function connectionReports(
   };
 }
 
-export function spoolReports(log: Logger, metrics: NodeMetrics): SpoolEvents {
+/** @param gateChanged called once the archive takes orders again, or refuses them for one more reason */
+export function spoolReports(log: Logger, metrics: NodeMetrics, gateChanged: () => void): SpoolEvents {
   return {
     committed: (records, _bytes, seconds) => metrics.archived(records, seconds),
     segmentDeleted: (segment) => log.info({ event: 'segment deleted', segment }, 'past its retention'),
     retentionFailed: (error) =>
       log.error({ event: 'retention failed', reason: error.message }, 'a segment could not be deleted'),
     gateClosed(reason, cause) {
+      gateChanged();
       if (cause !== null) metrics.archiveSendFailed();
       // The end of every run is no error.
       const level = reason === 'closing' ? 'info' : 'error';
@@ -129,7 +131,10 @@ export function spoolReports(log: Logger, metrics: NodeMetrics): SpoolEvents {
         'the archive takes no user orders',
       );
     },
-    gateOpened: () => log.info({ event: 'archive open' }, 'the archive takes user orders again'),
+    gateOpened() {
+      gateChanged();
+      log.info({ event: 'archive open' }, 'the archive takes user orders again');
+    },
     tornTail: (segment, offset, bytes) =>
       log.warn({ event: 'torn tail', segment, offset, bytes }, 'cut off what a crash had left half written'),
     damage: (segment, offset, message) =>

@@ -142,6 +142,9 @@ function names(env: string, fallback: string, help: string): Setting<string[]> {
 /** What the archive can keep, less what an order can grow when it is written anew (escapes of its free text). */
 const MAX_BODY_BYTES = 62_914_560;
 
+/** With more, the streams of two such nodes would displace one another (ingress/stream/stream-server.ts). */
+const MAX_SHARDS = 8;
+
 export const SETTINGS = {
   mode: oneOf(
     'MODE',
@@ -308,6 +311,13 @@ export const SETTINGS = {
     ['zstd', 'gzip', 'none'],
     'zstd',
     'how batches to the brokers are compressed',
+  ),
+  shards: integer(
+    'SHARDS',
+    1,
+    'threads that take orders, each with the whole way from the socket to the builder; the bounds of the node are divided among them',
+    1,
+    MAX_SHARDS,
   ),
   maxRequestBodySizeBytes: integer(
     'MAX_REQUEST_BODY_SIZE_BYTES',
@@ -494,6 +504,28 @@ function readFlags(argv: readonly string[]): Map<string, string> {
     }
   }
   return flags;
+}
+
+/** The settings in a form that can be sent to another thread. */
+export type PackedSettings = Readonly<Record<string, unknown>>;
+
+export function packSettings(settings: Settings): PackedSettings {
+  return Object.fromEntries(
+    Object.entries(settings).map(([name, value]) => [
+      name,
+      value instanceof URL ? { url: value.href } : value,
+    ]),
+  );
+}
+
+export function unpackSettings(packed: PackedSettings): Settings {
+  return Object.fromEntries(
+    Object.entries(packed).map(([name, value]) => [name, isPackedUrl(value) ? new URL(value.url) : value]),
+  ) as Settings;
+}
+
+function isPackedUrl(value: unknown): value is { url: string } {
+  return typeof value === 'object' && value !== null && 'url' in value;
 }
 
 /** One row for each setting, for `--help` and the README. */

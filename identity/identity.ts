@@ -62,6 +62,8 @@ const CHECK_MS = 3_600_000;
 export class Identity {
   /** Makes signature headers with the orderflow key. */
   readonly signer: Signer;
+  /** 32 bytes, for the node's other threads, which sign as well. */
+  readonly orderflowKey: Uint8Array;
   readonly #options: IdentityOptions;
   readonly #timer: Timer;
   readonly #events: IdentityEvents;
@@ -73,9 +75,15 @@ export class Identity {
   #closed = false;
 
   /** Use `openIdentity`. */
-  constructor(options: IdentityOptions, signer: Signer, credentials: Credentials, modules: IdentityModules) {
+  constructor(
+    options: IdentityOptions,
+    orderflowKey: Uint8Array,
+    credentials: Credentials,
+    modules: IdentityModules,
+  ) {
     this.#options = options;
-    this.signer = signer;
+    this.orderflowKey = orderflowKey;
+    this.signer = createSigner(orderflowKey);
     this.#current = credentials;
     this.#timer = modules.timer ?? systemTimer;
     this.#events = modules.events ?? {};
@@ -175,8 +183,8 @@ export async function openIdentity(
   const { directory } = options;
   parseNames(options.names);
   if (directory !== undefined) await prepareDirectory(directory);
-  const signer = createSigner(options.orderflowKey ?? (await openOrderflowKey(directory, modules)));
-  return new Identity(options, signer, await openCredentials(options, modules), modules);
+  const orderflowKey = options.orderflowKey ?? (await openOrderflowKey(directory, modules));
+  return new Identity(options, orderflowKey, await openCredentials(options, modules), modules);
 }
 
 async function openOrderflowKey(

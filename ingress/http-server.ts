@@ -22,6 +22,8 @@ export interface HttpServerOptions {
   readonly listen: ListenAddress;
   /** Listening sockets, see listeners.ts. */
   readonly listeners: number;
+  /** Other threads of the node listen there, too (listeners.ts). */
+  readonly shared?: boolean;
   /** Null = plain HTTP. */
   readonly tls: TlsIdentity | null;
   /** Ask clients for a certificate? What it must be is decided in `onClientCertificate`. */
@@ -125,7 +127,7 @@ export async function listenHttp(
     // Who does not hang up is hung up on.
     socket.setTimeout(LINGER_MS, () => socket.destroy());
   });
-  const listeners = await listenOn(server, options.listen, options.listeners);
+  const listeners = await listenOn(server, options.listen, options.listeners, options.shared);
   return {
     address: listeners.address,
     connections,

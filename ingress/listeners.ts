@@ -27,11 +27,17 @@ const SPREADS = process.platform === 'linux';
 /**
  * @param server takes the connections of all sockets; not listening yet.
  * @param sockets how many.
+ * @param others other threads of the node listen there, too: the address is one that `freeAddress` gave.
  * @throws when the address cannot be bound; the message names it.
  */
-export async function listenOn(server: Server, listen: ListenAddress, sockets: number): Promise<Listeners> {
-  const shared = SPREADS && sockets > 1;
-  const address = shared ? await free(listen) : listen;
+export async function listenOn(
+  server: Server,
+  listen: ListenAddress,
+  sockets: number,
+  others = false,
+): Promise<Listeners> {
+  const shared = SPREADS && (others || sockets > 1);
+  const address = shared && !others ? await freeAddress(listen) : listen;
   const relays = shared ? Array.from({ length: sockets - 1 }, () => relayTo(server)) : [];
   const ends = [server, ...relays].map(closed);
   try {
@@ -74,8 +80,16 @@ function relayTo(server: Server): Server {
   return relay;
 }
 
-/** @returns the address with its port, which nobody listens on. */
-async function free(listen: ListenAddress): Promise<ListenAddress> {
+/** Can several sockets, and threads, listen on one port here? */
+export function canShareAPort(): boolean {
+  return SPREADS;
+}
+
+/**
+ * @returns the address with its port, which nobody listens on.
+ * @throws when it cannot be bound; the message names it.
+ */
+export async function freeAddress(listen: ListenAddress): Promise<ListenAddress> {
   const probe = createServer();
   await bind(probe, listen, listen, false);
   const { port } = probe.address() as AddressInfo;

@@ -6,6 +6,7 @@ import { deliveryMetrics } from './delivery-metrics.ts';
 import { nodeMetrics } from './node-metrics.ts';
 import { operatorMetrics } from './operator-metrics.ts';
 import { pipelineMetrics } from './pipeline-metrics.ts';
+import { connectionsGauge, shardMetrics } from './shard-metrics.ts';
 import { shippingMetrics } from './shipping-metrics.ts';
 import { streamMetrics } from './stream-metrics.ts';
 
@@ -37,13 +38,16 @@ async function servedNames(): Promise<Set<string>> {
   pipelineMetrics(registry, () => undefined);
   deliveryMetrics(registry, () => []);
   streamMetrics(registry, { outgoing: () => [], incoming: () => [] });
+  shardMetrics(registry, {
+    pipeline: () => ({ waitingBytes: 0, waiting: 0, unanswered: 0, dedupeKeys: 0 }),
+    bodiesReading: () => ({ bytes: 0 }),
+  });
+  connectionsGauge(registry, () => []);
   nodeMetrics(registry, {
     ready: () => true,
     registered: () => true,
     peers: () => 0,
-    pipeline: () => ({ waitingBytes: 0, waiting: 0, unanswered: 0, dedupeKeys: 0 }),
-    bodiesReading: () => ({ bytes: 0, reading: 0 }),
-    connections: () => [],
+    shards: () => 1,
     archive: spool,
   });
   shippingMetrics(registry, { spool, shipping: () => ({ connected: true, sequence: 0 }) });

@@ -72,10 +72,16 @@ export function deliveryMetrics(registry: Registry, states: () => readonly Targe
     buckets: [0.0001, 0.00025, ...LATENCY_BUCKETS],
     registers,
   });
-  const gauge = (name: string, help: string, value: (state: TargetState) => number) => {
+  const gauge = (
+    name: string,
+    help: string,
+    value: (state: TargetState) => number,
+    aggregator: 'sum' | 'max' = 'sum',
+  ) => {
     const made: Gauge = new Gauge({
       name,
       help,
+      aggregator,
       labelNames: ['target'],
       registers,
       collect: () => {
@@ -96,6 +102,7 @@ export function deliveryMetrics(registry: Registry, states: () => readonly Targe
     'orderflow_delivery_oldest_seconds',
     'age of the oldest order waiting',
     (state) => state.oldestAgeMs / 1000,
+    'max',
   );
 
   const make = (target: string) => ({

@@ -1,7 +1,6 @@
-/** Gauges and counters of the node as a whole: readiness, hub, archive, connections, event loop. */
+/** Gauges and counters of the node as a whole: readiness, hub, archive, shards, event loop. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client';
 import type { SpoolState } from '../egress/archive/index.ts';
-import type { Side } from '../pipeline/order.ts';
 import { Summary } from './summary.ts';
 
 /** Read when Prometheus asks. */
@@ -9,9 +8,8 @@ export interface NodeStates {
   readonly ready: () => boolean;
   readonly registered: () => boolean;
   readonly peers: () => number;
-  readonly pipeline: () => { waitingBytes: number; waiting: number; unanswered: number; dedupeKeys: number };
-  readonly bodiesReading: () => { bytes: number };
-  readonly connections: () => readonly { server: string; open: number }[];
+  /** Shards that take orders. */
+  readonly shards: () => number;
   /** Null in sender mode. */
   readonly archive: (() => SpoolState | null) | null;
 }
@@ -19,8 +17,8 @@ export interface NodeStates {
 export interface NodeMetrics {
   hubError(): void;
   skippedEntries(count: number): void;
-  connectionEvicted(side: Side): void;
-  clientCertificateRefused(reason: string): void;
+  /** A shard ended without being asked to. */
+  shardRestarted(): void;
   /** A commit of the spool became durable. */
   archived(records: number, seconds: number): void;
   /** The disk refused a commit. */
@@ -41,24 +39,7 @@ export function nodeMetrics(registry: Registry, states: NodeStates): NodeMetrics
     Number(states.registered()),
   );
   gauge('orderflow_peers', 'peers that orders can be sent to', states.peers);
-  gauge(
-    'orderflow_dedupe_keys',
-    'orders remembered to recognise duplicates',
-    () => states.pipeline().dedupeKeys,
-  );
-  gauge('orderflow_waiting_orders', 'requests waiting for the pipeline', () => states.pipeline().waiting);
-  gauge('orderflow_waiting_bytes', 'bytes of requests waiting', () => states.pipeline().waitingBytes);
-  gauge('orderflow_unanswered_orders', 'requests without an answer yet', () => states.pipeline().unanswered);
-  gauge('orderflow_reading_bytes', 'bytes of bodies being read', () => states.bodiesReading().bytes);
-  const connections: Gauge = new Gauge({
-    name: 'orderflow_connections',
-    help: 'open connections',
-    labelNames: ['server'],
-    registers,
-    collect: () => {
-      for (const { server, open } of states.connections()) connections.set({ server }, open);
-    },
-  });
+  gauge('orderflow_shards', 'shards that take orders', states.shards);
   if (states.archive !== null) archiveGauges(gauge, states.archive);
 
   const hubErrors = new Counter({
@@ -71,16 +52,9 @@ export function nodeMetrics(registry: Registry, states: NodeStates): NodeMetrics
     help: "entries of the hub's last list that could not be used",
     registers,
   });
-  const evicted = new Counter({
-    name: 'orderflow_connections_evicted_total',
-    help: 'idle connections closed to make room',
-    labelNames: ['side'],
-    registers,
-  });
-  const certificates = new Counter({
-    name: 'orderflow_client_certificates_refused_total',
-    help: 'connections closed because of their client certificate',
-    labelNames: ['reason'],
+  const restarts = new Counter({
+    name: 'orderflow_shard_restarts_total',
+    help: 'shards that ended without being asked to and were started again',
     registers,
   });
   const processed = new Counter({
@@ -115,8 +89,7 @@ export function nodeMetrics(registry: Registry, states: NodeStates): NodeMetrics
   return {
     hubError: () => hubErrors.inc(),
     skippedEntries: (count) => skipped.set(count),
-    connectionEvicted: (side) => evicted.inc({ side }),
-    clientCertificateRefused: (reason) => certificates.inc({ reason }),
+    shardRestarted: () => restarts.inc(),
     archived(records, seconds) {
       processed.inc(records);
       sentOk.inc(records);

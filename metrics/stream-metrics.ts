@@ -78,6 +78,7 @@ export function streamMetrics(registry: Registry, states: StreamStates): StreamM
     name: 'orderflow_stream_clock_offset_seconds',
     help: "how far a peer's clock is ahead of ours, estimated by pings",
     labelNames: ['peer'],
+    aggregator: 'average',
     registers,
     collect: () => {
       offset.reset();

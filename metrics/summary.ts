@@ -40,9 +40,34 @@ export class SummaryChild {
     this.currentMax = 0;
   }
 
+  /** Adds what another thread has counted. */
+  absorb({ sum, count, max, buckets }: SummarySnapshot['children'][number]): void {
+    this.sum += sum;
+    this.count += count;
+    if (max > this.currentMax) this.currentMax = max;
+    for (let i = 0; i < buckets.length; i += 2) {
+      const bucket = buckets[i] ?? 0;
+      this.current[bucket] = (this.current[bucket] ?? 0) + (buckets[i + 1] ?? 0);
+    }
+  }
+
+  /** Place and count of each bucket of the window that is not empty. */
+  buckets(): number[] {
+    const pairs: number[] = [];
+    for (let i = 0; i < BUCKETS; i += 1) {
+      const count = (this.current[i] ?? 0) + (this.previous[i] ?? 0);
+      if (count > 0) pairs.push(i, count);
+    }
+    return pairs;
+  }
+
+  get max(): number {
+    return Math.max(this.currentMax, this.previousMax);
+  }
+
   /** @returns the value below which the fraction `q` of the window's values lies; 0 of none. */
   quantile(q: number): number {
-    const max = Math.max(this.currentMax, this.previousMax);
+    const { max } = this;
     if (q >= 1) return max;
     let total = 0;
     for (let i = 0; i < BUCKETS; i += 1) total += (this.current[i] ?? 0) + (this.previous[i] ?? 0);
@@ -53,6 +78,17 @@ export class SummaryChild {
     }
     return max;
   }
+}
+
+/** What a thread has counted, for another that adds several up: buckets as pairs of place and count. */
+export interface SummarySnapshot extends SummaryOptions {
+  readonly children: readonly {
+    readonly labels: readonly string[];
+    readonly sum: number;
+    readonly count: number;
+    readonly max: number;
+    readonly buckets: readonly number[];
+  }[];
 }
 
 /** Values below 32 have a bucket each; above, 32 buckets for each power of two. */
@@ -116,6 +152,19 @@ export class Summary {
 
   reset(): void {
     this.#children.clear();
+  }
+
+  snapshot(): SummarySnapshot {
+    this.#rotate();
+    const { name, help, labels, scale } = this.#options;
+    const children = [...this.#children.values()].map(({ values, child }) => ({
+      labels: values,
+      sum: child.sum,
+      count: child.count,
+      max: child.max,
+      buckets: child.buckets(),
+    }));
+    return { name, help, labels, scale, children };
   }
 
   get(): { name: string; help: string; type: string; aggregator: string; values: ExportedValue[] } {

@@ -5,7 +5,7 @@ import { DedupeWindow } from './dedupe.ts';
 describe('DedupeWindow', () => {
   test('finds a key within the window, not after it', () => {
     const window = new DedupeWindow({ maxKeys: 10, windowUs: 100 });
-    const seen = window.add('a', 1000);
+    const seen = window.add('a', 1000, 'none');
     expect(window.find('a', 1100)).toBe(seen);
     expect(window.find('a', 1101)).toBeNull();
     expect(window.find('b', 1000)).toBeNull();
@@ -13,19 +13,19 @@ describe('DedupeWindow', () => {
 
   test('the oldest leaves when one more than the bound comes', () => {
     const window = new DedupeWindow({ maxKeys: 2, windowUs: 1000 });
-    window.add('a', 1);
-    window.add('b', 2);
-    window.add('c', 3);
+    window.add('a', 1, 'none');
+    window.add('b', 2, 'none');
+    window.add('c', 3, 'none');
     expect([window.find('a', 3), window.size]).toEqual([null, 2]);
     expect(window.find('b', 3)).not.toBeNull();
   });
 
   test('a key that came back after its time counts from then', () => {
     const window = new DedupeWindow({ maxKeys: 3, windowUs: 10 });
-    window.add('a', 0);
-    window.add('b', 5);
-    window.add('a', 20);
-    window.add('c', 29);
+    window.add('a', 0, 'none');
+    window.add('b', 5, 'none');
+    window.add('a', 20, 'none');
+    window.add('c', 29, 'none');
     expect(window.find('a', 29)?.receivedAtUs).toBe(20);
   });
 
@@ -41,7 +41,7 @@ describe('DedupeWindow', () => {
           const known = model.find((entry) => entry.key === key && now - entry.at <= 10);
           expect(window.find(key, now)?.receivedAtUs).toBe(known?.at);
           if (known === undefined) {
-            window.add(key, now);
+            window.add(key, now, 'none');
             const live = model.filter((entry) => entry.key !== key && now - entry.at <= 10);
             model.length = 0;
             model.push(...live.slice(-2), { key, at: now });

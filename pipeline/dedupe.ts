@@ -16,19 +16,47 @@
  */
 export type ArchiveState = 'none' | 'pending' | 'durable';
 
-/** What the window remembers of one order. `W` waits for the outcome of a pending append. */
-export class SeenOrder<W> {
+/** Told once what became of a pending append: null when the order is durable. */
+export type Waiter = (error: Error | null) => void;
+
+/** What the window remembers of one order. */
+export class SeenOrder {
   readonly key: string;
   readonly receivedAtUs: number;
   archive: ArchiveState = 'none';
-  /** False for an order of an earlier run: the archive holds it, but nobody knows whether builder and peers got it. */
+  /** False for an order of an earlier run, or of a thread that failed: nobody knows whether builder and peers got it. */
   forwarded = true;
-  waiters: W[] | null = null;
+  waiters: Waiter[] | null = null;
 
   constructor(key: string, receivedAtUs: number) {
     this.key = key;
     this.receivedAtUs = receivedAtUs;
   }
+}
+
+/**
+ * The window as the pipeline uses it: {@link DedupeWindow} where one thread has all orders, shared memory where
+ * several do. A step that only one may take says whether it was this caller; who comes second looks again.
+ */
+export interface OrderWindow {
+  /** Keys held now; some may be past their age until the next insert. */
+  readonly size: number;
+  /** @returns the order with this key if it came within the window, else null. */
+  find(key: string, nowUs: number): SeenOrder | null;
+  /**
+   * Takes an order into the window, which its caller has not found there.
+   * @param forwarded see SeenOrder; true unless set
+   * @returns null when somebody else has just done so.
+   */
+  add(key: string, receivedAtUs: number, archive: ArchiveState, forwarded?: boolean): SeenOrder | null;
+  /** Marks an order as forwarded. @returns whether it was not before. */
+  forward(seen: SeenOrder): boolean;
+  /** Marks an order that the archive does not hold as on its way there. @returns whether it was not before. */
+  append(seen: SeenOrder): boolean;
+  /** Has `waiter` told what becomes of a pending order. */
+  wait(seen: SeenOrder, waiter: Waiter): void;
+  /** The archive's word on a pending order; tells who waits. */
+  settle(seen: SeenOrder, error: Error | null): void;
 }
 
 export interface DedupeOptions {
@@ -38,36 +66,58 @@ export interface DedupeOptions {
   readonly windowUs: number;
 }
 
-export class DedupeWindow<W> {
+/** The window of a node whose orders all pass through one thread. */
+export class DedupeWindow implements OrderWindow {
   readonly #options: DedupeOptions;
-  readonly #seen = new Map<string, SeenOrder<W>>();
+  readonly #seen = new Map<string, SeenOrder>();
   /** In order of arrival from #oldest on; what has expired and come again is in it twice. */
-  #arrivals: SeenOrder<W>[] = [];
+  #arrivals: SeenOrder[] = [];
   #oldest = 0;
 
   constructor(options: DedupeOptions) {
     this.#options = options;
   }
 
-  /** Keys held now; some may be past their age until the next insert. */
   get size(): number {
     return this.#seen.size;
   }
 
-  /** @returns the order with this key if it came within the window, else null. */
-  find(key: string, nowUs: number): SeenOrder<W> | null {
+  find(key: string, nowUs: number): SeenOrder | null {
     const seen = this.#seen.get(key);
     if (seen === undefined || nowUs - seen.receivedAtUs > this.#options.windowUs) return null;
     return seen;
   }
 
-  /** Takes an order into the window. The caller has looked it up before. */
-  add(key: string, receivedAtUs: number): SeenOrder<W> {
+  /** Never null: nobody else is there. */
+  add(key: string, receivedAtUs: number, archive: ArchiveState, forwarded = true): SeenOrder {
     this.#evict(receivedAtUs);
-    const seen = new SeenOrder<W>(key, receivedAtUs);
+    const seen = new SeenOrder(key, receivedAtUs);
+    seen.archive = archive;
+    seen.forwarded = forwarded;
     this.#seen.set(key, seen);
     this.#arrivals.push(seen);
     return seen;
+  }
+
+  forward(seen: SeenOrder): boolean {
+    const first = !seen.forwarded;
+    seen.forwarded = true;
+    return first;
+  }
+
+  append(seen: SeenOrder): boolean {
+    const first = seen.archive === 'none';
+    if (first) seen.archive = 'pending';
+    return first;
+  }
+
+  wait(seen: SeenOrder, waiter: Waiter): void {
+    seen.waiters ??= [];
+    seen.waiters.push(waiter);
+  }
+
+  settle(seen: SeenOrder, error: Error | null): void {
+    settle(seen, error);
   }
 
   #evict(nowUs: number): void {
@@ -82,4 +132,12 @@ export class DedupeWindow<W> {
       this.#oldest = 0;
     }
   }
+}
+
+/** After a failure the key stays: a retry is archived, but not forwarded a second time. */
+export function settle(seen: SeenOrder, error: Error | null): void {
+  const { waiters } = seen;
+  seen.archive = error === null ? 'durable' : 'none';
+  seen.waiters = null;
+  for (const waiter of waiters ?? []) waiter(error);
 }

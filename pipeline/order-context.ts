@@ -1,6 +1,6 @@
 /** What the decoders of the methods need to know beyond the request, and what each of them gives back. */
 import type { Address, Hex, Side } from './order.ts';
-import type { ReplacementNonces } from './replacement-nonces.ts';
+import type { NonceSource } from './replacement-nonces.ts';
 
 export interface DecodeContext {
   readonly side: Side;
@@ -14,7 +14,7 @@ export interface DecodeContext {
   readonly validation: 'strict' | 'off';
   /** The chain whose transactions are taken. */
   readonly chainId: bigint;
-  readonly nonces: ReplacementNonces;
+  readonly nonces: NonceSource;
   /** False where nobody is told the order's hash, as peers on a stream are not: making it is a third of the work. */
   readonly hashes?: boolean;
 }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { DedupeWindow } from './dedupe.ts';
 import { Rejection } from './errors.ts';
 import type { Address, AdmittedOrder, Side } from './order.ts';
 import {
@@ -8,6 +9,8 @@ import {
   type PipelineModules,
   type PipelineOptions,
 } from './pipeline.ts';
+import { RateLimiter } from './rate-limit.ts';
+import { rememberOrder } from './remember.ts';
 import { ReplacementNonces } from './replacement-nonces.ts';
 import type { Arrival } from './submission.ts';
 
@@ -50,15 +53,13 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
     [FLASHBOTS, 'flashbots'],
   ]);
   const faults: unknown[] = [];
+  const window = new DedupeWindow({ maxKeys: 1000, windowUs: 60_000_000 });
   const calls: string[] = [];
   const pipeline = new Pipeline(
     {
       validation: { user: 'off', system: 'off', sender: 'off' },
       chainId: 1n,
       flashbotsSigner: FLASHBOTS,
-      dedupeKeys: 1000,
-      dedupeWindowUs: 60_000_000,
-      maxUserRps: 0,
       intakeBytes: 1_000_000,
       maxWaitingForRefresh: 2,
       ...options,
@@ -81,6 +82,8 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
         },
       },
       nonces: new ReplacementNonces(),
+      window,
+      limiter: new RateLimiter(0),
       builder: outlet((order) => void log.push(`builder ${nameOf(order)}`)),
       peers: outlet((order) => void log.push(`peers ${nameOf(order)}`)),
       archive,
@@ -123,6 +126,7 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
   };
   return {
     pipeline,
+    window,
     log,
     appends,
     admitted,
@@ -305,8 +309,8 @@ describe('a user order', () => {
     for (const done of first.appends) done(null);
     const answers = [(await sent).body.result, (await raw).body.result];
 
-    const { pipeline, log, appends, submit } = harness();
-    for (const { order, receivedAtUs } of first.admitted) pipeline.remember(order, receivedAtUs);
+    const { window, log, appends, submit } = harness();
+    for (const { order, receivedAtUs } of first.admitted) rememberOrder(window, order, receivedAtUs);
     expect((await submit('user', bundle('0x1'))).body.result).toEqual(answers[0]);
     expect((await submit('user', rpc('eth_sendRawTransaction', '0x1234'))).body.result).toEqual(answers[1]);
     expect(log.slice(0, 4)).toEqual(['duplicate', 'builder 0x1', 'peers 0x1', 'answer']);
@@ -322,10 +326,41 @@ describe('a user order', () => {
     const first = harness();
     void first.submit('user', bundle('0x1'));
     await turn();
-    const { pipeline, log, submit } = harness();
-    for (const { order, receivedAtUs } of first.admitted) pipeline.remember(order, receivedAtUs);
+    const { window, log, submit } = harness();
+    for (const { order, receivedAtUs } of first.admitted) rememberOrder(window, order, receivedAtUs);
     await submit('system', bundle('0x1', { version: 'v2', signingAddress: WALLET }));
     expect(log).toEqual(['duplicate', 'builder 0x1', 'answer']);
+  });
+
+  test('of a thread that failed is forwarded once more, and archived once', async () => {
+    const first = harness();
+    void first.submit('user', bundle('0x1'));
+    void first.submit('user', bundle('0x2'));
+    await turn();
+    const [lost, pending] = first.admitted.map(({ order, receivedAtUs }) => ({
+      key: order.key!,
+      receivedAtUs,
+    }));
+
+    const { window, log, appends, submit } = harness();
+    window.add(lost!.key, lost!.receivedAtUs, 'none', false);
+    const onItsWay = window.add(pending!.key, pending!.receivedAtUs, 'pending', false);
+    const answers = ['0x1', '0x1', '0x2', '0x2'].map((block) => submit('user', bundle(block)));
+    await turn();
+    expect(log.filter((line) => line !== 'duplicate')).toEqual([
+      'builder 0x1',
+      'builder 0x2',
+      'peers 0x1',
+      'archive 0x1',
+      'peers 0x2',
+    ]);
+    for (const done of appends) done(null);
+    expect(log.filter((line) => line === 'answer')).toHaveLength(2);
+    window.settle(onItsWay, null);
+    for (const [i, answer] of (await Promise.all(answers)).entries()) {
+      const { receivedAtUs } = i < 2 ? lost! : pending!;
+      expect(answer.body.result).toMatchObject({ receivedTimestampMs: receivedAtUs / 1000 });
+    }
   });
 
   test('the same from another signer is another order', async () => {
@@ -348,7 +383,7 @@ describe('a user order', () => {
   });
 
   test('a refused one does not enter the window', async () => {
-    const { appends, submit } = harness({ maxUserRps: 1 });
+    const { appends, submit } = harness({}, { limiter: new RateLimiter(1) });
     void submit('user', bundle('0x1'));
     const limited = await submit('user', bundle('0x2'));
     expect([limited.status, limited.body.error?.code]).toEqual([429, -32005]);

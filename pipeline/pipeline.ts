@@ -10,15 +10,15 @@
  * (invariant "acknowledged means archived").
  */
 import { filter, Subject, share } from 'rxjs';
-import { decodeOrder, userOrderKey } from './decode.ts';
-import { DedupeWindow } from './dedupe.ts';
+import { decodeOrder } from './decode.ts';
+import type { OrderWindow, SeenOrder } from './dedupe.ts';
 import { Rejection } from './errors.ts';
 import { Intake } from './intake.ts';
 import { parseRequest, RefusedRequest } from './json-rpc.ts';
 import { afterSlice, stage } from './operators.ts';
 import type { Address, AdmittedOrder, Method, Side } from './order.ts';
-import { RateLimiter } from './rate-limit.ts';
-import type { ReplacementNonces } from './replacement-nonces.ts';
+import type { Limiter } from './rate-limit.ts';
+import type { NonceSource } from './replacement-nonces.ts';
 import { isArchived, isShared, ROUTES, USER_CALLER } from './routes.ts';
 import { type Arrival, accept, refuse, type ShownCertificate, Submission } from './submission.ts';
 
@@ -67,10 +67,6 @@ export interface PipelineOptions {
   readonly validation: Readonly<Record<Side, 'strict' | 'off'>>;
   readonly chainId: bigint;
   readonly flashbotsSigner: Address;
-  readonly dedupeKeys: number;
-  readonly dedupeWindowUs: number;
-  /** User requests per second, 0 = unlimited. */
-  readonly maxUserRps: number;
   /** Bytes of request bodies that may wait for their turn, and as many for a refresh of the hub's list. */
   readonly intakeBytes: number;
   /** Requests that may wait for a refresh of the hub's list at once. */
@@ -80,7 +76,10 @@ export interface PipelineOptions {
 export interface PipelineModules {
   readonly verifySignature: (header: string | undefined, body: Uint8Array) => Address | Rejection;
   readonly callers: Callers;
-  readonly nonces: ReplacementNonces;
+  readonly nonces: NonceSource;
+  readonly window: OrderWindow;
+  /** Of user requests. */
+  readonly limiter: Limiter;
   readonly builder: Outlet | null;
   readonly peers: Outlet | null;
   readonly archive: ArchiveOutlet | null;
@@ -98,8 +97,6 @@ const NO_SIGNER: Address = '0x0000000000000000000000000000000000000000';
 export class Pipeline {
   readonly #options: PipelineOptions;
   readonly #modules: PipelineModules;
-  readonly #window: DedupeWindow<Submission>;
-  readonly #limiter: RateLimiter;
   readonly #intake: Intake<Submission>;
   readonly #submissions$ = new Subject<Submission>();
   readonly #sliceEnd$ = new Subject<void>();
@@ -114,8 +111,6 @@ export class Pipeline {
   constructor(options: PipelineOptions, modules: PipelineModules) {
     this.#options = options;
     this.#modules = modules;
-    this.#window = new DedupeWindow({ maxKeys: options.dedupeKeys, windowUs: options.dedupeWindowUs });
-    this.#limiter = new RateLimiter(options.maxUserRps);
     this.#intake = new Intake(
       { maxBytes: options.intakeBytes, sliceLength: SLICE_LENGTH },
       {
@@ -134,24 +129,8 @@ export class Pipeline {
       waitingBytes: this.#intake.bytes + this.#refreshBytes,
       waiting: this.#intake.length + this.#waitingForRefresh,
       unanswered: this.#unanswered,
-      dedupeKeys: this.#window.size,
+      dedupeKeys: this.#modules.window.size,
     };
-  }
-
-  /**
-   * Takes a user order of an earlier run, which the archive holds, into the dedupe window: its sender may not have
-   * got the answer and send it again. It is not archived twice then, but it is forwarded, because what waited for
-   * builder and peers when that run ended is lost. Oldest first, before the first `submit`.
-   */
-  remember(
-    order: { readonly method: Method; readonly canonical: Uint8Array; readonly signer: Address },
-    receivedAtUs: number,
-  ): void {
-    const key = userOrderKey(order.method, order.canonical, order.signer);
-    if (key === null) return;
-    const seen = this.#window.add(key, receivedAtUs);
-    seen.archive = 'durable';
-    seen.forwarded = false;
   }
 
   /** Takes a request. Its answer comes through `arrival.respond`, always, once. */
@@ -163,6 +142,15 @@ export class Pipeline {
     } else if (!this.#intake.offer(submission)) {
       this.#refuse(submission, new Rejection('overloaded', 'too many requests are waiting, try again'));
     }
+  }
+
+  /** Refuses a request that has waited too long for its turn. */
+  turnAway(arrival: Arrival): void {
+    this.#unanswered += 1;
+    this.#refuse(
+      new Submission(arrival),
+      new Rejection('overloaded', 'too many requests are waiting, try again'),
+    );
   }
 
   /** Refuses what comes from now on. @returns when everything taken before has been answered. */
@@ -337,39 +325,53 @@ export class Pipeline {
   readonly #admit = (submission: Submission): Submission | null => {
     const start = this.#modules.clock();
     const { order, side, receivedAtUs } = submission;
-    const route = ROUTES[side];
-    const archived = this.#modules.archive !== null && isArchived(route, order.method);
-    const seen = order.key === null ? null : this.#window.find(order.key, receivedAtUs);
-    if (seen !== null) {
-      this.#modules.events.duplicate(side, submission.caller);
-      if (!seen.forwarded) {
-        seen.forwarded = true;
-        submission.seen = seen;
-        return submission;
+    const { archive, window } = this.#modules;
+    const archived = archive !== null && isArchived(ROUTES[side], order.method);
+    let counted = false;
+    for (;;) {
+      const seen = order.key === null ? null : window.find(order.key, receivedAtUs);
+      if (seen !== null) {
+        if (!counted) this.#modules.events.duplicate(side, submission.caller);
+        counted = true;
+        const settled = !archived || seen.archive === 'durable';
+        if (settled || seen.archive === 'pending') {
+          const forwarded = seen.forwarded || !window.forward(seen);
+          submission.waits = !settled;
+          if (!settled) window.wait(seen, (error) => this.#told(submission, seen.receivedAtUs, error));
+          else if (forwarded) this.#accept(submission, seen.receivedAtUs);
+          submission.seen = seen;
+          return forwarded ? null : submission;
+        }
       }
-      if (!archived || seen.archive === 'durable') {
-        this.#accept(submission, seen.receivedAtUs);
-        return null;
+      if (archived && !archive.accepting) {
+        return this.#refuse(submission, new Rejection('archive_unavailable', archive.refusal));
       }
-      if (seen.archive === 'pending') {
-        if (seen.waiters === null) seen.waiters = [];
-        seen.waiters.push(submission);
-        return null;
+      if (ROUTES[side].rateLimited && !this.#modules.limiter.take(receivedAtUs)) {
+        return this.#refuse(
+          submission,
+          new Rejection('rate_limited', 'requests to user API are rate limited'),
+        );
       }
+      if (!this.#claim(submission, seen, archived)) continue;
+      this.#modules.events.step(side, order.method, 'rate_limiting', this.#modules.clock() - start);
+      return submission;
     }
-    if (archived && !this.#modules.archive?.accepting) {
-      const why = this.#modules.archive?.refusal ?? '';
-      return this.#refuse(submission, new Rejection('archive_unavailable', why));
-    }
-    if (route.rateLimited && !this.#limiter.take(receivedAtUs)) {
-      return this.#refuse(submission, new Rejection('rate_limited', 'requests to user API are rate limited'));
-    }
-    submission.forwarded = seen !== null;
-    submission.seen = seen ?? (order.key === null ? null : this.#window.add(order.key, receivedAtUs));
-    if (archived && submission.seen !== null) submission.seen.archive = 'pending';
-    this.#modules.events.step(side, order.method, 'rate_limiting', this.#modules.clock() - start);
-    return submission;
   };
+
+  /** Makes the order this submission's to deal with. @returns false when another copy was quicker. */
+  #claim(submission: Submission, seen: SeenOrder | null, archived: boolean): boolean {
+    const { window } = this.#modules;
+    const { key } = submission.order;
+    submission.seen = seen;
+    if (seen !== null) {
+      if (!window.append(seen)) return false;
+      submission.forwarded = seen.forwarded || !window.forward(seen);
+      return true;
+    }
+    if (key === null) return true;
+    submission.seen = window.add(key, submission.receivedAtUs, archived ? 'pending' : 'none');
+    return submission.seen !== null;
+  }
 
   /** @returns the last stage of a branch: hands the order on and measures that. */
   #handingTo(step: PipelineStep, hand: (submission: Submission) => void) {
@@ -390,21 +392,18 @@ export class Pipeline {
   /** The archive's word on an order: answers its sender and every duplicate that waited for it. */
   #archived(submission: Submission, error: Error | null): void {
     const { seen } = submission;
-    const waiters = seen?.waiters ?? null;
-    if (seen !== null) {
-      // After a failure the key stays: a retry is archived, but not forwarded a second time.
-      seen.archive = error === null ? 'durable' : 'none';
-      seen.waiters = null;
-    }
-    const receivedAtUs = seen?.receivedAtUs ?? submission.receivedAtUs;
-    const rejection =
-      error === null
-        ? null
-        : new Rejection('archive_unavailable', `the order was not archived: ${error.message}`);
-    for (const one of waiters === null ? [submission] : [submission, ...waiters]) {
-      if (rejection === null) this.#accept(one, receivedAtUs);
-      else this.#refuse(one, rejection);
-    }
+    this.#told(submission, seen?.receivedAtUs ?? submission.receivedAtUs, error);
+    if (seen !== null) this.#modules.window.settle(seen, error);
+  }
+
+  /** Answers one of them. */
+  #told(submission: Submission, receivedAtUs: number, error: Error | null): void {
+    if (error === null) this.#accept(submission, receivedAtUs);
+    else
+      this.#refuse(
+        submission,
+        new Rejection('archive_unavailable', `the order was not archived: ${error.message}`),
+      );
   }
 
   readonly #archiveFault = (submission: Submission, error: unknown): void => {
@@ -444,13 +443,11 @@ function goesToPeers(submission: Submission): boolean {
   return isShared(ROUTES[submission.side], submission.side, submission.order.method) && !submission.forwarded;
 }
 
-/** A durable one is of an earlier run, see `remember`. */
-function goesToArchive(submission: Submission): boolean {
-  return (
-    isArchived(ROUTES[submission.side], submission.order.method) && submission.seen?.archive !== 'durable'
-  );
+/** A durable one is of an earlier run, see remember.ts. */
+function goesToArchive({ side, order, seen, waits }: Submission): boolean {
+  return isArchived(ROUTES[side], order.method) && !waits && seen?.archive !== 'durable';
 }
 
 function answersAtOnce(submission: Submission): boolean {
-  return !goesToArchive(submission);
+  return !submission.waits && !goesToArchive(submission);
 }

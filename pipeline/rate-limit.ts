@@ -3,7 +3,12 @@
  * come at once, then the rate holds. v1 makes a request wait for up to a second; here it is refused at
  * once, so that an overload costs neither memory nor other users' latency.
  */
-export class RateLimiter {
+export interface Limiter {
+  /** @returns whether one more request may pass at `nowUs` (unix microseconds). */
+  take(nowUs: number): boolean;
+}
+
+export class RateLimiter implements Limiter {
   readonly #perSecond: number;
   #tokens: number;
   #lastUs = 0;
@@ -14,7 +19,6 @@ export class RateLimiter {
     this.#tokens = perSecond;
   }
 
-  /** @returns whether one more request may pass at `nowUs` (unix microseconds). */
   take(nowUs: number): boolean {
     if (this.#perSecond === 0) return true;
     if (nowUs > this.#lastUs) {

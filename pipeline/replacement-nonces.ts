@@ -8,28 +8,35 @@
  */
 import type { Address } from './order.ts';
 
-const FORGOTTEN_AFTER_US = 60_000_000;
+export const FORGOTTEN_AFTER_US = 60_000_000;
+
+/** Pairs of UUID and signer that are remembered. */
+export const MAX_COUNTS = 65_536;
+
+export interface NonceSource {
+  /**
+   * @param uuid - canonical: lower case with dashes.
+   * @param nowUs - unix microseconds; should not run backwards.
+   * @returns the nonce of this bundle; each call counts on.
+   */
+  next(uuid: string, signer: Address, nowUs: number): number;
+}
 
 interface Count {
   nonce: number;
   usedAtUs: number;
 }
 
-export class ReplacementNonces {
+export class ReplacementNonces implements NonceSource {
   /** Oldest use first: an entry is put back at the end whenever it is used. */
   private readonly counts = new Map<string, Count>();
   private readonly maxCounts: number;
 
   /** @param maxCounts - pairs of UUID and signer that are remembered. */
-  constructor(maxCounts = 65_536) {
+  constructor(maxCounts = MAX_COUNTS) {
     this.maxCounts = maxCounts;
   }
 
-  /**
-   * @param uuid - canonical: lower case with dashes.
-   * @param nowUs - unix microseconds; should not run backwards.
-   * @returns the nonce of this bundle; each call counts on.
-   */
   next(uuid: string, signer: Address, nowUs: number): number {
     this.forgetOld(nowUs);
     const key = uuid + signer;

@@ -55,8 +55,10 @@ export class Submission implements AdmittedOrder {
   refreshed = false;
   /** Did the builder and the peers get it already, with an earlier copy? */
   forwarded = false;
+  /** Does its answer wait for an earlier copy's way to the archive? */
+  waits = false;
   answered = false;
-  seen: SeenOrder<Submission> | null = null;
+  seen: SeenOrder | null = null;
   #order: Order | null = null;
 
   constructor(arrival: Arrival) {

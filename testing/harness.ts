@@ -69,6 +69,9 @@ export interface TestNode {
   close(): Promise<void>;
 }
 
+/** Of each node, unless a test says otherwise. */
+export const SHARDS = Number(process.env.TEST_SHARDS ?? '1');
+
 const ORDERFLOW_KEY_FILE = 'orderflow.key';
 const TLS_FILE = 'tls.pem';
 const USER_METHODS = METHODS.filter((method) => method !== 'bid_subsidiseBlock');
@@ -107,6 +110,7 @@ export async function startTestNodeAt(
     '--data-dir': directory,
     '--peer-poll-sec': '1',
     '--drain-timeout-sec': '1',
+    '--shards': String(SHARDS),
   };
   const settings = readSettings([...Object.entries(flags).flat(), ...(options.flags ?? [])], {});
   const handle = await startNode(settings, log);

@@ -28,12 +28,12 @@ export function dedupeCases(seed: string): MicroCase[] {
   const random = new SeededSource(seed);
   const digests = Array.from({ length: KEYS }, () => random.bytes(32));
   const hex = digests.map((digest) => digest.toString('hex'));
-  const window = new DedupeWindow<null>({ maxKeys: WINDOW_KEYS, windowUs: 60e6 });
+  const window = new DedupeWindow({ maxKeys: WINDOW_KEYS, windowUs: 60e6 });
   const byBigInt = new Map<bigint, number>();
   const shared = new SharedWindow(WINDOW_KEYS);
   let now = 0;
   return [
-    roundCase('Map of hex text', true, hex, (key) => window.find(key, ++now) ?? window.add(key, now)),
+    roundCase('Map of hex text', true, hex, (key) => window.find(key, ++now) ?? window.add(key, now, 'none')),
     roundCase('Map of 64-bit integers', false, digests, (digest) => {
       const key = digest.readBigUInt64LE();
       if (byBigInt.has(key)) return null;

@@ -3,7 +3,7 @@ export type { Done } from './batch.ts';
 export { type Checkpoints, startCheckpoints } from './checkpoints.ts';
 export type { GateEvents, GateReason, SpoolError } from './gate.ts';
 export { openSpool, type SpoolModules } from './open.ts';
-export { type Archive, spoolArchive } from './outlet.ts';
+export { type ArchivableOrder, type Archive, spoolArchive } from './outlet.ts';
 export { recentOrders } from './recent.ts';
 export type { RecoveryEvents } from './recover.ts';
 export type { KafkaOptions } from './shipping/kafka-client.ts';

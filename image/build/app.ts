@@ -22,7 +22,7 @@ const APP = 'usr/lib/orderflow';
 /** Sources of the node and of the boot programs, as they run: no test, no build. */
 const APP_SOURCES = [
   '*.ts',
-  '{attested,egress,identity,ingress,metrics,operator,pipeline}/**/*.ts',
+  '{attested,egress,identity,ingress,metrics,operator,pipeline,shards}/**/*.ts',
   'image/guest/*.ts',
   'package.json',
 ];

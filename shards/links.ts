@@ -1,0 +1,159 @@
+/**
+ * A shard's side of what the node has once: the archive, the peers of the hub's list, the certificate, readiness. Each
+ * answers from what the node's thread last said.
+ */
+import { type Observable, Subject } from 'rxjs';
+import type { Peer, SendablePeer } from '../identity/peer.ts';
+import { type PeerChanges, PeerTable } from '../identity/peer-table.ts';
+import type { Address, AdmittedOrder } from '../pipeline/order.ts';
+import type { ArchiveOutlet } from '../pipeline/pipeline.ts';
+import type { CredentialsMessage, FromShard, ToShard } from './messages.ts';
+import { packOrders } from './order-batch.ts';
+import type { KnownPeers, OwnCredentials } from './shard.ts';
+
+type Post = (message: FromShard, transfer?: ArrayBuffer[]) => void;
+type Done = (error: Error | null) => void;
+
+/** The refusal of the archive itself in the same case (egress/archive/gate.ts). */
+const BEHIND = 'the archive is behind, try again in a second';
+
+/**
+ * The archive of the node's thread. Orders of one turn of the event loop go there together; their answers come back by
+ * number.
+ */
+export class ArchiveLink implements ArchiveOutlet {
+  readonly #post: Post;
+  readonly #maxBytes: number;
+  #refusal: string;
+  /** Numbers of orders on their way, with who waits and their bytes. */
+  readonly #waiting = new Map<number, { readonly done: Done; readonly bytes: number }>();
+  #bytes = 0;
+  #next = 0;
+  #first = 0;
+  #orders: AdmittedOrder[] = [];
+  readonly #send = () => this.#sendBatch();
+
+  /** @param maxBytes bytes of orders that may be on their way */
+  constructor(post: Post, refusal: string, maxBytes: number) {
+    this.#post = post;
+    this.#refusal = refusal;
+    this.#maxBytes = maxBytes;
+  }
+
+  get accepting(): boolean {
+    return this.#refusal === '' && this.#bytes < this.#maxBytes;
+  }
+
+  get refusal(): string {
+    return this.#refusal === '' && this.#bytes >= this.#maxBytes ? BEHIND : this.#refusal;
+  }
+
+  /** The archive takes orders from now on, or does not. */
+  gate(refusal: string): void {
+    this.#refusal = refusal;
+  }
+
+  append(admitted: AdmittedOrder, done: Done): void {
+    const { length } = admitted.order.canonical;
+    this.#waiting.set(this.#next, { done, bytes: length });
+    this.#next += 1;
+    this.#bytes += length;
+    this.#orders.push(admitted);
+    if (this.#orders.length === 1) setImmediate(this.#send);
+  }
+
+  archived({ durable, failed }: Extract<ToShard, { kind: 'archived' }>): void {
+    for (const number of durable) this.#tell(number, null);
+    for (const [number, message] of failed) this.#tell(number, new Error(message));
+  }
+
+  #tell(number: number, error: Error | null): void {
+    const waiting = this.#waiting.get(number);
+    if (waiting === undefined) return;
+    this.#waiting.delete(number);
+    this.#bytes -= waiting.bytes;
+    waiting.done(error);
+  }
+
+  #sendBatch(): void {
+    const batch = packOrders(this.#orders);
+    this.#post({ kind: 'append', first: this.#first, batch }, [batch]);
+    this.#first = this.#next;
+    this.#orders = [];
+  }
+}
+
+/** The peers of the hub's list. */
+export class PeersLink implements KnownPeers {
+  readonly #post: Post;
+  readonly #table = new PeerTable();
+  readonly #changes = new Subject<PeerChanges>();
+  #refresh: PromiseWithResolvers<void> | null = null;
+
+  constructor(post: Post, peers: readonly Peer[]) {
+    this.#post = post;
+    this.update(peers);
+  }
+
+  get changes(): Observable<PeerChanges> {
+    return this.#changes;
+  }
+
+  get sendable(): readonly SendablePeer[] {
+    return this.#table.peers.filter((peer) => peer.sendable);
+  }
+
+  byAddress(address: Address): readonly Peer[] {
+    return this.#table.byAddress(address);
+  }
+
+  byFingerprint(fingerprint: string): readonly Peer[] {
+    return this.#table.byFingerprint(fingerprint);
+  }
+
+  update(peers: readonly Peer[]): void {
+    this.#changes.next(this.#table.replace(peers.map(withBuffer)));
+  }
+
+  /** As the registry's: whoever asks meanwhile shares the fetch. */
+  refresh(): Promise<void> {
+    if (this.#refresh === null) {
+      this.#refresh = Promise.withResolvers();
+      this.#post({ kind: 'refresh' });
+    }
+    return this.#refresh.promise;
+  }
+
+  refreshed(): void {
+    this.#refresh?.resolve();
+    this.#refresh = null;
+  }
+}
+
+/** Between threads a Buffer becomes a plain array of bytes. */
+function withBuffer<P extends Peer>(peer: P): P {
+  const { certificate } = peer;
+  return certificate === undefined ? peer : { ...peer, certificate: Buffer.from(certificate) };
+}
+
+export class CredentialsLink implements OwnCredentials {
+  readonly #listeners: (() => void)[] = [];
+  #current: CredentialsMessage;
+
+  constructor(current: CredentialsMessage) {
+    this.#current = current;
+  }
+
+  get current(): CredentialsMessage {
+    return this.#current;
+  }
+
+  set current(credentials: CredentialsMessage) {
+    this.#current = credentials;
+    for (const listener of this.#listeners) listener();
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+}
