@@ -9,9 +9,8 @@
  * Bounded by bytes and, through the connections, by number; at the bound the newest request is refused. Bounded by time as
  * well, for those whose sender can go elsewhere: a burst may wait until it is worked off, but once its lane has not been empty
  * for a second, more comes than can be done, and what has waited for longer than 50 ms at its turn, and has more of its own
- * connection behind it, is refused, as many in a turn as are handed over. So up to nearly twice of what can be done, what is
- * accepted is served soon; beyond, the senders wait for their TCP. Who sends one order at a time is never refused because of
- * those who send many.
+ * connection behind it, is refused. So what is accepted is served soon, and who sends one order at a time is never refused
+ * because of those who send many.
  */
 export interface FairQueueOptions {
   /** Bytes of request bodies that may wait; a lone request is always taken. */
@@ -40,11 +39,8 @@ const SLICE_BYTES = 128 * 1024;
 /** So long the queue may be busy before waiting is bounded, and then it is by this. */
 const BURST_MS = 1_000;
 const STANDING_WAIT_MS = 50;
-/**
- * Refusals in one turn. Reading and answering a request costs half of what an order does, so that a node which refused without
- * a bound would do nothing else at three times what it can take; with as many as it takes, two thirds of its work go into orders.
- */
-const REFUSALS = 8;
+/** Refusals in one turn: each costs an answer, a fraction of an order. */
+const REFUSALS = 32;
 
 interface Waiting<T> {
   readonly item: T;
@@ -234,11 +230,11 @@ export class FairQueue<T> {
   #handSlice(): void {
     const now = this.#now();
     let refused = 0;
-    while (this.#small.length > 0 && this.#mayTake(0)) {
+    while (this.#small.length > 0 && this.#mayTake(0) && refused < REFUSALS) {
       const next = this.#small.shift();
       if (next === undefined) return;
       this.#bytes -= next.bytes;
-      if (refused < REFUSALS && this.#isTooLate(next, this.#small, now)) {
+      if (this.#isTooLate(next, this.#small, now)) {
         refused += 1;
         this.#refuse(next.item);
         continue;

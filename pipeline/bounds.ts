@@ -104,8 +104,7 @@ export const BOUNDS: readonly Bound[] = [
     bound:
       '50 ms with others of their connection behind them, once some have been waiting for a second without a break',
     setting: null,
-    atBound:
-      'error -32005, HTTP 429, for half of those whose turn it is; a burst that is worked off within the second is not touched',
+    atBound: 'error -32005, HTTP 429; a burst that is worked off within the second is not touched',
     metric: 'orderflow_rejected_total{kind="overloaded"}',
   },
   {
