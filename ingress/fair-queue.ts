@@ -6,11 +6,7 @@
  * Big bodies cost up to 45 ms a MiB (measured, JSON made for the purpose), so they have a lane of their own: one in
  * a turn, and before the next what is small and came meanwhile gets as much time as the big one took.
  *
- * Bounded by bytes and, through the connections, by number; at the bound the newest request is refused. Bounded by time as
- * well, for those whose sender can go elsewhere: a burst may wait until it is worked off, but once its lane has not been empty
- * for a second, more comes than can be done, and what has waited for longer than 50 ms at its turn, and has more of its own
- * connection behind it, is refused. So what is accepted is served soon, and who sends one order at a time is never refused
- * because of those who send many.
+ * Bounded by bytes and, through the connections, by number; at the bound the newest request is refused.
  */
 export interface FairQueueOptions {
   /** Bytes of request bodies that may wait; a lone request is always taken. */
@@ -19,10 +15,6 @@ export interface FairQueueOptions {
 
 export interface FairQueueModules<T> {
   readonly submit: (item: T) => void;
-  /** Whether an item may be refused for having waited; without it none is. */
-  readonly mayRefuse?: (item: T) => boolean;
-  /** Takes what has waited too long in place of `submit`. */
-  readonly refuse?: (item: T) => void;
   /** Runs the callback after the event loop has polled for I/O; `setImmediate` unless a test sets it. */
   readonly schedule?: (callback: () => void) => void;
   /** Milliseconds; `performance.now` unless a test sets it. */
@@ -36,22 +28,10 @@ const SLICE_LENGTH = 8;
 /** Bytes handed over in one turn, so that a slice of bodies just below big ones is a short one. */
 const SLICE_BYTES = 128 * 1024;
 
-/** So long the queue may be busy before waiting is bounded, and then it is by this. */
-const BURST_MS = 1_000;
-const STANDING_WAIT_MS = 50;
-/** Refusals in one turn: each costs an answer, a fraction of an order. */
-const REFUSALS = 32;
-
-interface Waiting<T> {
-  readonly item: T;
-  readonly bytes: number;
-  readonly sinceMs: number;
-}
-
 /** Requests of one connection in one lane, in order of arrival. */
 class Source<T> {
   readonly key: object;
-  items: Waiting<T>[] = [];
+  items: { readonly item: T; readonly bytes: number }[] = [];
   head = 0;
 
   constructor(key: object) {
@@ -64,32 +44,26 @@ class Lane<T> {
   /** In the order of their turns: a map keeps insertion order. */
   readonly #sources = new Map<object, Source<T>>();
   length = 0;
-  /** Since then it has not been empty. */
-  busySinceMs = 0;
-  /** Has the source of the last one taken more? */
-  moreOfSource = false;
 
-  push(key: object, waiting: Waiting<T>): void {
-    if (this.length === 0) this.busySinceMs = waiting.sinceMs;
+  push(key: object, item: T, bytes: number): void {
     let source = this.#sources.get(key);
     if (source === undefined) {
       source = new Source(key);
       this.#sources.set(key, source);
     }
-    source.items.push(waiting);
+    source.items.push({ item, bytes });
     this.length += 1;
   }
 
   /** @returns the next, or undefined when it is empty. */
-  shift(): Waiting<T> | undefined {
+  shift(): { readonly item: T; readonly bytes: number } | undefined {
     const [source] = this.#sources.values();
     if (source === undefined) return undefined;
     const next = source.items[source.head];
     source.head += 1;
     this.length -= 1;
     this.#sources.delete(source.key);
-    this.moreOfSource = source.head < source.items.length;
-    if (this.moreOfSource) {
+    if (source.head < source.items.length) {
       if (source.head > 64) {
         source.items = source.items.slice(source.head);
         source.head = 0;
@@ -103,8 +77,6 @@ class Lane<T> {
 export class FairQueue<T> {
   readonly #options: FairQueueOptions;
   readonly #submit: (item: T) => void;
-  readonly #mayRefuse: (item: T) => boolean;
-  readonly #refuse: (item: T) => void;
   readonly #schedule: (callback: () => void) => void;
   readonly #now: () => number;
   readonly #onTurn = () => this.#turn();
@@ -125,8 +97,6 @@ export class FairQueue<T> {
   constructor(options: FairQueueOptions, modules: FairQueueModules<T>) {
     this.#options = options;
     this.#submit = modules.submit;
-    this.#refuse = modules.refuse ?? modules.submit;
-    this.#mayRefuse = modules.refuse === undefined ? () => false : (modules.mayRefuse ?? (() => true));
     this.#schedule = modules.schedule ?? setImmediate;
     this.#now = modules.now ?? performance.now.bind(performance);
   }
@@ -158,7 +128,7 @@ export class FairQueue<T> {
     } else {
       if (this.#bytes > 0 && this.#bytes + bytes > this.#options.maxBytes) return false;
       this.#bytes += bytes;
-      (big ? this.#big : this.#small).push(source, { item, bytes, sinceMs: this.#now() });
+      (big ? this.#big : this.#small).push(source, item, bytes);
     }
     if (!this.#scheduled) {
       this.#scheduled = true;
@@ -218,34 +188,17 @@ export class FairQueue<T> {
     const next = this.#big.shift();
     if (next === undefined) return;
     this.#bytes -= next.bytes;
-    const now = this.#now();
-    if (this.#isTooLate(next, this.#big, now)) {
-      this.#refuse(next.item);
-      return;
-    }
-    this.#bigSince = now;
+    this.#bigSince = this.#now();
     this.#hand(next.item, next.bytes);
   }
 
   #handSlice(): void {
-    const now = this.#now();
-    let refused = 0;
-    while (this.#small.length > 0 && this.#mayTake(0) && refused < REFUSALS) {
+    while (this.#small.length > 0 && this.#mayTake(0)) {
       const next = this.#small.shift();
       if (next === undefined) return;
       this.#bytes -= next.bytes;
-      if (this.#isTooLate(next, this.#small, now)) {
-        refused += 1;
-        this.#refuse(next.item);
-        continue;
-      }
       this.#hand(next.item, next.bytes);
       if (this.#submittedBytes > SLICE_BYTES) return;
     }
-  }
-
-  #isTooLate({ item, sinceMs }: Waiting<T>, lane: Lane<T>, now: number): boolean {
-    if (now - sinceMs <= STANDING_WAIT_MS || now - lane.busySinceMs <= BURST_MS) return false;
-    return lane.moreOfSource && !this.#draining && this.#mayRefuse(item);
   }
 }

@@ -100,14 +100,6 @@ export const BOUNDS: readonly Bound[] = [
     metric: 'orderflow_rejected_total{kind="overloaded"}',
   },
   {
-    edge: 'user requests waiting for their turn',
-    bound:
-      '50 ms with others of their connection behind them, once some have been waiting for a second without a break',
-    setting: null,
-    atBound: 'error -32005, HTTP 429; a burst that is worked off within the second is not touched',
-    metric: 'orderflow_rejected_total{kind="overloaded"}',
-  },
-  {
     edge: 'user orders',
     bound: 'rate',
     setting: 'MAX_USER_RPS',

@@ -144,15 +144,6 @@ export class Pipeline {
     }
   }
 
-  /** Refuses a request that has waited too long for its turn. */
-  turnAway(arrival: Arrival): void {
-    this.#unanswered += 1;
-    this.#refuse(
-      new Submission(arrival),
-      new Rejection('overloaded', 'too many requests are waiting, try again'),
-    );
-  }
-
   /** Refuses what comes from now on. @returns when everything taken before has been answered. */
   drain(): Promise<void> {
     this.#draining = true;

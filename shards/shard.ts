@@ -262,12 +262,7 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
   closing('body reader', bodies, async () => bodies.close());
   const queue = new FairQueue<Arrival>(
     { maxBytes: shareOfBytes(settings.maxPendingBytes) },
-    {
-      submit: (arrival) => pipeline.submit(arrival),
-      // A user learns of it and can go to another node; a v1 peer does not send the order again.
-      mayRefuse: (arrival) => arrival.side !== 'system',
-      refuse: (arrival) => pipeline.turnAway(arrival),
-    },
+    { submit: (arrival) => pipeline.submit(arrival) },
   );
   const streams = streaming
     ? createStreamServer(
