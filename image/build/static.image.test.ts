@@ -327,6 +327,46 @@ describe('units', () => {
     }
   });
 
+  test.each([
+    ['production', '80 443 3535 5544 6000 7936 9000 30303', '9000 9001 30303'],
+    ['testnet', '80 443 3535 5544 6000 7936 9000 30303 40192', '9000 9001 30303'],
+    ['devnet', '80 443 3535 5544 7936', ''],
+    ['debug', '80 443 3535 5544 7936 40192', ''],
+  ] as const)('%s is open where it has to be and nowhere else', (profile, tcp, udp) => {
+    const opened = (protocol: string): string =>
+      servicesOf(profile)
+        .flatMap(({ listens }) => listens)
+        .filter((port) => port.open === 'all' && port.protocol === protocol)
+        .map(({ port }) => port)
+        .sort((a, b) => a - b)
+        .join(' ');
+    expect([opened('tcp'), opened('udp')]).toEqual([tcp, udp]);
+  });
+
+  test.each(PROFILES)(
+    '%s: whatever is mounted to be written is noexec, but for fetched programs',
+    (profile) => {
+      const files = {
+        ...configurationFiles({
+          profile,
+          around: surroundingsOf(profile),
+          manifest: artifacts(SOURCES),
+          epoch: 0,
+        }),
+        ...Object.assign({}, ...servicesOf(profile).map(({ triggers }) => triggers)),
+      } as Record<string, string>;
+      const mounts = Object.entries(files).filter(([path]) => path.endsWith('.mount'));
+      const executable = mounts
+        .filter(([, text]) => text.includes('[Mount]') && !/^Options=.*\bnoexec\b/mu.test(text))
+        .map(([path]) => path);
+      expect(executable).toEqual(
+        profile === 'production' || profile === 'testnet' ? ['run-private.mount'] : [],
+      );
+      for (const [path, text] of mounts.filter(([, one]) => one.includes('[Mount]')))
+        expect(text, path).toMatch(/^Options=.*nosuid,nodev/mu);
+    },
+  );
+
   test('systemd itself finds nothing wrong with them', async () => {
     const root = temporary();
     const image = inject('image');

@@ -59,12 +59,17 @@ export function replay(events: readonly LoggedEvent[], bank: Bank): Record<numbe
 
 const SEPARATOR = 4;
 
+/** 96 hex digits each. */
+export interface RuntimeRegisters {
+  readonly rtmr1: string;
+  readonly rtmr2: string;
+}
+
 /**
  * RTMR1 and RTMR2 as TDX's firmware folds these events: those of PCR 2 to 6 and of PCR 8 to 15, in the order of the
  * log, with one separator for each register.
- * @returns 96 hex digits each
  */
-export function runtimeRegisters(events: readonly LoggedEvent[]): { rtmr1: string; rtmr2: string } {
+export function runtimeRegisters(events: readonly LoggedEvent[]): RuntimeRegisters {
   const fold = (first: number, last: number): string => {
     let separated = false;
     const taken = events.filter(({ register, type }) => {

@@ -1,15 +1,18 @@
 /** One machine after the other in a development network, with what a test outside asks of it. */
 import { spawn } from 'node:child_process';
 import { hash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createUserClient, type UserClient } from '../../devnet/client.ts';
 import { answerProblem } from '../../devnet/once.ts';
 import type { GeneratedOrder, OrderSource } from '../../devnet/orders.ts';
+import type { RuntimeRegisters } from '../measure/event-log.ts';
+import type { Measurement } from '../measure/measurements.ts';
 import { makeDataDisk } from '../vm/boot.ts';
 import { type Machine, type MachineOptions, startMachine } from '../vm/machine.ts';
+import { registersOfMachine } from '../vm/quotes.ts';
 import { FORWARDED, type StandIns, startStandIns } from '../vm/stand-ins.ts';
 
 /** Guards against a hang alone: some 50 s to readiness on an idle machine, and a busy one only takes longer. */
@@ -46,6 +49,17 @@ export interface WorldOptions {
   readonly image: string;
   /** What the hub hands to it. */
   readonly configuration: unknown;
+  /** The image tells nothing of itself: its registers are taken to be those that it must show. */
+  readonly silent?: boolean;
+}
+
+function registersOfImage(image: string): RuntimeRegisters {
+  const all = JSON.parse(readFileSync(join(image, 'measurements.json'), 'utf8')) as Measurement[];
+  const tdx = all.find(({ attestation_type: type }) => type === 'dcap-tdx');
+  return {
+    rtmr1: tdx?.measurements['2']?.expected ?? '',
+    rtmr2: tdx?.measurements['3']?.expected ?? '',
+  };
 }
 
 export class World {
@@ -107,8 +121,11 @@ export class World {
   }
 
   #attach(): void {
-    const machine = this.#machine;
-    if (machine !== undefined) this.#standIns?.quotes.attach(() => machine.report('events'));
+    const { image, silent } = this.#options;
+    if (this.#machine === undefined || this.#standIns === undefined) return;
+    this.#standIns.quotes.attach(
+      silent === true ? Promise.resolve(registersOfImage(image)) : registersOfMachine(this.#machine),
+    );
   }
 
   /** Waits until a user outside sees that the node is ready. */

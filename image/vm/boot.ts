@@ -11,6 +11,7 @@ import {
 import { join } from 'node:path';
 import type { Progress } from '../build/progress.ts';
 import { startMachine } from './machine.ts';
+import { registersOfMachine } from './quotes.ts';
 import { exampleConfiguration, FORWARDED, startStandIns } from './stand-ins.ts';
 
 const DATA_DISK_BYTES = 1024 * 1024 * 1024;
@@ -42,7 +43,7 @@ export async function bootInteractively(tools: string, output: string, progress:
     dataDisk,
     forwards: FORWARDED,
   });
-  standIns.quotes.attach(() => machine.report('events'));
+  standIns.quotes.attach(registersOfMachine(machine));
   for (const [guest, host] of Object.entries(FORWARDED))
     progress(`port ${guest} is at 127.0.0.1:${host} of this network`);
   let shown = 0;

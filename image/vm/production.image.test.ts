@@ -137,7 +137,7 @@ test('it is the same twice, and holds neither a stand-in nor a program that is n
 });
 
 test('it boots, fetches its private programs by digest alone, and runs; nothing is said on its console', async () => {
-  world = new World({ tools: inject('tools'), image: output, configuration: CONFIGURATION });
+  world = new World({ tools: inject('tools'), image: output, configuration: CONFIGURATION, silent: true });
   await world.open();
   const asked: string[] = [];
   let honest = false;

@@ -1,15 +1,15 @@
 /**
  * The quoting hardware of a development machine, outside it: signs for whoever asks, with the registers of the machine
- * that is attached. Those are the machine's own: RTMR1 and RTMR2 are folded from the event log that its kernel holds,
- * as TDX's firmware folds the same events; MRTD is that of the firmware file. The root of the signatures is a mock.
+ * that is attached. MRTD is that of the firmware file. The root of the signatures is a mock.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { MockMachine } from '../../identity/attestation/mock/machine.ts';
 import { type MockService, startMockService } from '../../identity/attestation/mock/provisioning.ts';
-import { readEventLog, runtimeRegisters } from '../measure/event-log.ts';
+import { type RuntimeRegisters, readEventLog, runtimeRegisters } from '../measure/event-log.ts';
 import { mrtd } from '../measure/mrtd.ts';
+import type { Machine } from './machine.ts';
 
 export interface Quotes {
   /** Trusted by whoever is to take the quotes. */
@@ -17,8 +17,8 @@ export interface Quotes {
   readonly rootPem: string;
   /** Serves the collateral. */
   readonly collateral: MockService;
-  /** From now on quotes are about the machine whose event log this is; asked once. */
-  attach(eventLog: () => Promise<string>): void;
+  /** From now on quotes are about the machine with these registers; none is made before they are known. */
+  attach(registers: Promise<RuntimeRegisters>): void;
   close(): Promise<void>;
 }
 
@@ -51,12 +51,11 @@ export async function startQuotes(port: number, firmware: string): Promise<Quote
     rootFingerprint: machine.rootFingerprint,
     rootPem: machine.rootPem,
     collateral,
-    attach(eventLog) {
+    attach(registers) {
       const { promise, resolve } = Promise.withResolvers<void>();
       attached = promise;
-      eventLog().then(
-        (text) => {
-          const { rtmr1, rtmr2 } = runtimeRegisters(readEventLog(Buffer.from(text, 'base64')));
+      registers.then(
+        ({ rtmr1, rtmr2 }) => {
           machine.measurements = [mrTd, ZERO, rtmr1, rtmr2, ZERO];
           resolve();
         },
@@ -70,4 +69,9 @@ export async function startQuotes(port: number, firmware: string): Promise<Quote
       await collateral.close();
     },
   };
+}
+
+/** What a development machine has measured: folded from the event log that its kernel holds, as TDX's firmware would. */
+export async function registersOfMachine(machine: Machine): Promise<RuntimeRegisters> {
+  return runtimeRegisters(readEventLog(Buffer.from(await machine.report<string>('events'), 'base64')));
 }
