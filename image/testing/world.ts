@@ -99,7 +99,7 @@ export class World {
   /** From now on the hub hands out this configuration. */
   async configure(configuration: unknown): Promise<void> {
     this.#configuration = configuration;
-    await this.standIns.configure(configuration);
+    await this.#standIns?.configure(configuration);
   }
 
   /** Ends what is outside. */

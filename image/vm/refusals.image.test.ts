@@ -60,7 +60,7 @@ test('garbage and a null cipher are refused and left alone; a format that was cu
   expect(diskState(readStart(world.dataDisk))).toEqual({ kind: 'empty' });
   await world.boot();
   await world.machine.waitFor(/data disk: formatted/u, HANG_S);
-  await world.ready();
+  expect(diskState(readStart(world.dataDisk)).kind).toBe('luks');
 });
 
 test('a clock that goes back by years opens nothing: the boot waits', async () => {
