@@ -27,12 +27,12 @@ export interface Service {
   /** Name of the unit; several where one service has them. */
   readonly unit: string;
   readonly does: string;
-  readonly from: 'Debian' | 'this repository' | 'artifact' | 'to come';
+  readonly from: 'Debian' | 'this repository' | 'artifact';
   readonly profiles: readonly Profile[];
   readonly user: User;
   readonly listens: readonly Port[];
   readonly calls: readonly Call[];
-  /** How the unit runs; absent where Debian's own unit does or nothing is there yet. */
+  /** How the unit runs; absent where Debian's own unit does. */
   readonly run?: Run;
   /** Units that start it, by name: text of the file. */
   readonly triggers?: Readonly<Record<string, string>>;
@@ -76,6 +76,7 @@ export interface Run {
 
 export const ALL: readonly Profile[] = ['production', 'testnet', 'devnet', 'debug'];
 export const REAL: readonly Profile[] = ['production', 'testnet'];
+export const WITH_SSH: readonly Profile[] = ['testnet', 'debug'];
 export const ONLY_DEVELOPMENT: readonly Profile[] = ['devnet', 'debug'];
 
 export const ROOT: User = { name: 'root', uid: 0 };

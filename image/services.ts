@@ -50,22 +50,18 @@ export function standInsOf(profile: Profile, around: Surroundings): string[] {
 const UNATTESTED = /attestation-type (?:none|dummy)|--dev-|--insecure-/u;
 
 /**
- * What stands between a profile and a build: rows that are still to come, stand-ins in a profile that is none for
- * development, places that nobody has named. Empty when there is nothing.
+ * What stands between a profile and a build, beside artifacts: in one that is none for development a stand-in, a service
+ * without attestation, a place that nobody has named. Empty when there is nothing.
  */
 export function openRows(profile: Profile, around: Surroundings = surroundingsOf(profile)): string[] {
+  if (isDevelopment(profile)) return [];
   const services = servicesOf(profile, around);
-  const rows = services
-    .filter(({ from }) => from === 'to come')
-    .map(({ unit }) => `${unit} is still to come`);
-  if (isDevelopment(profile)) return rows;
   const standIns = services.filter(({ unit }) => unit.includes('standin'));
   const unattested =
     around === surroundingsOf(profile)
       ? services.filter(({ run }) => run !== undefined && UNATTESTED.test(run.start))
       : [];
   return [
-    ...rows,
     ...standIns.map(({ unit }) => `${unit} is a stand-in`),
     ...unattested.map(({ unit }) => `${unit} is told to go without attestation`),
     ...unnamed(around),

@@ -149,6 +149,8 @@ const UNUSED = [
   'usr/lib/pam.d',
   'usr/lib/pcrlock.d',
   'usr/lib/sysctl.d',
+  // Debian's changes to settings would come after ours.
+  'usr/lib/systemd/*.conf.d',
   'usr/lib/systemd/boot',
   'usr/lib/systemd/catalog',
   'usr/lib/systemd/network',

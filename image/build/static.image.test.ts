@@ -389,6 +389,17 @@ describe('units', () => {
       console.log(`${score.toFixed(1)} ${unit}`);
       expect(score, unit).toBeLessThanOrEqual(EXPOSED[unit] ?? 2);
     }
+    // Where systemd reads it, each key in its section: a limit elsewhere would be none.
+    for (const [name, first] of [
+      ['journald', /^\[Journal\]\n(?:\w+=.*\n)*RuntimeMaxUse=64M$/mu],
+      ['resolved', /^\[Resolve\]\n(?:\w+=.*\n)*LLMNR=no$/mu],
+      ['system', /^\[Manager\]\n(?:\w+=.*\n)*DefaultLimitCORE=0$/mu],
+    ] as const) {
+      const read = ['systemd-analyze', 'cat-config', '--root=/work2/root', `systemd/${name}.conf`];
+      const text = await runTool(read, { tools: inject('tools'), mounts: { '/work2': root } });
+      expect(text.match(/^\[/gmu), name).toHaveLength(1);
+      expect(text, name).toMatch(first);
+    }
     expect(globSync('root/usr/lib/modules/*/kernel/**/*.ko', { cwd: root }).length).toBeLessThan(50);
   });
 });

@@ -1,8 +1,6 @@
 /** Debug access: testnet and debug images alone, with the keys of the configuration. */
 import type { Profile } from '../profiles.ts';
-import { GUEST, open, ROOT, type Service } from '../service.ts';
-
-const WITH_SSH = ['testnet', 'debug'] as const;
+import { GUEST, open, ROOT, type Service, WITH_SSH } from '../service.ts';
 
 export function accessServices(): Service[] {
   return [
@@ -106,5 +104,5 @@ export const DEBUG_USERS = [
 
 /** Whether a profile has them. */
 export function hasSsh(profile: Profile): boolean {
-  return WITH_SSH.some((name) => name === profile);
+  return WITH_SSH.includes(profile);
 }

@@ -3,7 +3,7 @@
  * only its user may open, and a connection to it starts one fixed command of systemd as root.
  */
 import type { Profile } from '../profiles.ts';
-import { ALL, APP, NODE, open, REAL, ROOT, type Service } from '../service.ts';
+import { ALL, APP, NODE, open, REAL, ROOT, type Service, WITH_SSH } from '../service.ts';
 
 const OPERATOR = { name: 'operator-api', uid: 203 };
 
@@ -16,8 +16,6 @@ interface Action {
   readonly command: string;
   readonly profiles: readonly Profile[];
 }
-
-const WITH_SSH: readonly Profile[] = ['testnet', 'debug'];
 
 /** What an operator may do. */
 const ACTIONS: readonly Action[] = [
