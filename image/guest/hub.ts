@@ -1,6 +1,7 @@
 /** The hub as programs of the image call it: one bounded GET. */
 
-const TIMEOUT_MS = 10_000;
+/** The attested client may need a new quote first. */
+const TIMEOUT_MS = 30_000;
 const MAX_BYTES = 4 * 1024 * 1024;
 
 /** The hub answered with another status than 200. */

@@ -1,9 +1,9 @@
 /**
  * Boot step: fetches the configuration from the hub and writes what services read, all files or none. Tries for ever
  * with backoff, because a machine that nobody can log in to must come up by itself once the hub answers. Later, on the
- * operator's action, once: services whose files have changed are restarted.
+ * operator's action, a few times: services whose files have changed are restarted.
  *
- * Environment: HUB (URL), TARGET (folder in RAM, mode 0700), ONCE (on an action).
+ * Environment: HUB (URL), TARGET (folder in RAM, mode 0700), ON_ACTION (set on one).
  */
 import { execFileSync } from 'node:child_process';
 import {
@@ -18,19 +18,21 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { type Rendered, renderConfig } from './config.ts';
+import { ConfigError, type Rendered, renderConfig } from './config.ts';
 import { fetchFromHub } from './hub.ts';
 import { reportStep } from './step.ts';
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 10_000;
+/** On an action somebody waits for the end. */
+const TRIES_ON_ACTION = 4;
 const ACTIONS = '/usr/share/orderflow/operator-actions.toml';
 const PRIVATE_PROGRAMS = '/etc/private-programs.json';
 /** A link, there once the data disk is open: then nobody needs its key any more. Its target is not shown to us. */
 const OPENED = '/run/node/persistent-setup/device';
 const DISK_KEY = 'persistent-setup/disk-key';
 
-const { HUB = '', TARGET = '', ONCE } = process.env;
+const { HUB = '', TARGET = '', ON_ACTION } = process.env;
 
 const textOf = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
 
@@ -80,14 +82,15 @@ async function render(): Promise<void> {
 }
 
 reportStep('config', 'running');
-for (let delay = FIRST_WAIT_MS; ; delay = Math.min(delay * 2, LONGEST_WAIT_MS)) {
+for (let delay = FIRST_WAIT_MS, tries = 1; ; delay = Math.min(delay * 2, LONGEST_WAIT_MS), tries++) {
   try {
     await render();
     break;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     reportStep('config', 'failed', reason);
-    if (ONCE !== undefined) {
+    // A configuration that cannot be stays so.
+    if (ON_ACTION !== undefined && (error instanceof ConfigError || tries === TRIES_ON_ACTION)) {
       console.log(`configuration: ${reason}`);
       process.exitCode = 1;
       break;

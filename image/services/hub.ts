@@ -82,9 +82,10 @@ export function hubServices(around: Surroundings): Service[] {
         requires: ['render-config.service'],
         network: ['AF_INET'],
         loopbackOnly: true,
-        environment: { HUB: LOCAL_HUB, TARGET: '/run/node', ONCE: 1 },
+        environment: { HUB: LOCAL_HUB, TARGET: '/run/node', ON_ACTION: 1 },
         writable: ['/run/node'],
         jit: true,
+        lines: ['TimeoutStartSec=300'],
       },
     },
     {
