@@ -1,5 +1,5 @@
 /** The consumer against a real broker: what a group's members are given, commit, and take over from each other. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { ArchiveRecord } from '../record.ts';
 import { Journal, produce, signedOrders } from '../testing/journal.ts';
 import { someKafka } from '../testing/kafka.ts';
@@ -127,6 +127,43 @@ describe('at least once', () => {
       { kind: 'problem', code: 'gap', partition: 0, offset: 10, sequence: 11 },
     ]);
   });
+});
+
+test('a second member joins: orders in hand are waited for, the rest goes on behind them, each once', async () => {
+  const journal = new Journal();
+  const options = await archiveOf([journal.opening(), ...journal.orders(1, 40)]);
+  const admin = plainClient(kafka.brokers).admin();
+  await admin.connect();
+  onTestFinished(() => admin.disconnect());
+  const isDealtOut = async () => {
+    const { groups } = await admin.describeGroups([options.groupId]);
+    return groups[0]?.state === 'Stable' && groups[0].members.length === 2;
+  };
+  const seen: (number | null)[] = [];
+  let dealtOutAt = 0;
+  let second: Promise<void> | null = null;
+  const read = async () => {
+    const consumer = await consumeArchive(options);
+    onTestFinished(() => consumer.close());
+    for await (const order of consumer.orders()) {
+      const number = numberOf(order);
+      seen.push(number);
+      if (number === 10) second ??= read();
+      if (second === null) continue;
+      // In hand for a while, until the first member has noticed that there is a second one.
+      const until = performance.now() + 1000;
+      while (dealtOutAt === 0 && performance.now() < until) {
+        if (await isDealtOut()) dealtOutAt = seen.length;
+      }
+      if (number === 40) ended.resolve();
+    }
+  };
+  const ended = Promise.withResolvers<void>();
+  const first = read();
+  await Promise.race([ended.promise, first]);
+  expect(seen).toEqual(range(1, 40));
+  expect(dealtOutAt).toBeGreaterThan(10);
+  expect(dealtOutAt).toBeLessThan(40);
 });
 
 describe('effectively once', () => {

@@ -1,7 +1,7 @@
 /** Readers while their brokers are killed, cut off and back: they go on by themselves, and nothing is lost. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { verifyCommand } from '../commands/verify.ts';
 import type { ArchiveRecord } from '../record.ts';
 import { connectReader } from '../shipping/kafka-reader.ts';
@@ -11,6 +11,7 @@ import { SCRAM_USER, startKafka, type TestKafka } from '../testing/kafka.ts';
 import { createTopic, plainClient } from '../testing/kafka-client.ts';
 import { orderNumber, range } from '../testing/orders.ts';
 import { temporaryFolder } from '../testing/spool.ts';
+import type { TcpProxy } from '../testing/tcp-proxy.ts';
 import { consumeArchive } from './consumer.ts';
 import { KafkaSource, rangesSince } from './kafka-source.ts';
 import type { SourceFinding } from './source.ts';
@@ -26,6 +27,14 @@ async function topicOf(records: readonly ArchiveRecord[]) {
   await createTopic(kafka.brokers, topic);
   await produce(kafka.brokers, topic, records);
   return { brokers: kafka.brokers, topic, clientId: 'tests', tls: null, sasl: null };
+}
+
+/** Cuts the brokers off until the client has tried so often that it must have given up what it was asking. */
+async function outageOf(proxy: TcpProxy): Promise<void> {
+  const before = proxy.refused;
+  proxy.cut();
+  await vi.waitFor(() => expect(proxy.refused).toBeGreaterThan(before + 15), { timeout: 60_000 });
+  proxy.mend();
 }
 
 const outages = [
@@ -55,6 +64,36 @@ test.each(outages)('a group’s member, brokers %s', async (_name, begin, end) =
     if (number === 80) break;
   }
   expect(seen).toEqual(range(1, 80));
+});
+
+test('a group’s member, brokers cut off just when it asks where to begin', async () => {
+  const journal = new Journal();
+  const access = await topicOf([journal.opening(), ...journal.orders(1, 10)]);
+  const { proxy } = kafka.node(1);
+  if (proxy === null) throw new Error('no proxy');
+  onTestFinished(() => proxy.mend());
+  let stored: string | null = null;
+  const outage: Promise<void>[] = [];
+  const load = () => {
+    // Asked next, as nothing is stored: the brokers.
+    if (outage.length === 0) outage.push(outageOf(proxy));
+    return stored;
+  };
+  const consumer = await consumeArchive({
+    ...access,
+    groupId: access.topic,
+    inspect: false,
+    sessionTimeoutMs: 3000,
+    positions: { load },
+  });
+  const seen: (number | null)[] = [];
+  for await (const { orders, position } of consumer.batches()) {
+    seen.push(...orders.map(orderNumber));
+    stored = position;
+    if (seen.length >= 10) break;
+  }
+  await Promise.all(outage);
+  expect(seen).toEqual(range(1, 10));
 });
 
 test.each(outages)('a follower without a group, brokers %s', async (_name, begin, end) => {

@@ -11,6 +11,7 @@
  * | its idempotence holds with one send under way only: two at once can lose an acknowledged record | `send` refuses a second one |
  * | it gives up after its own retries, as if the error were final | errors are told apart by the broker's own error code; the caller sends the same batch again |
  * | a broker that is frozen is never left, a timeout does not refresh the metadata | `send` has a deadline of its own; the caller opens a new connection |
+ * | a request has one time limit, whatever its size: a large order over a slow line would never pass | for what is sent the limit grows with the bytes (`sendLimitMs`); what is read may take as long as bytes keep coming |
  * | a producer's sequence wraps wrongly after 2^31 records of a partition | `isWorn` long before; the caller opens a new connection |
  * | a record without a partition is given one anew on each retry | the partition is always given |
  * | the broker that it begins with is never left if that takes connections but does not answer | each attempt begins with the next one |
@@ -25,6 +26,7 @@ import { connect as connectTls } from 'node:tls';
 import {
   type Admin,
   type Kafka,
+  type KafkaConfig,
   // A CommonJS module: of the values that it exports this way, Node finds only some.
   default as kafkajs,
   type Message,
@@ -60,7 +62,10 @@ export interface KafkaAccess {
 /** What the shipper needs. */
 export interface KafkaOptions extends KafkaAccess {
   readonly compression: Compression;
-  /** Time in which a batch must be acknowledged before the connection is given up, ms. */
+  /**
+   * Time in which a batch must be acknowledged before the connection is given up, ms; besides what it takes to send its
+   * bytes at 1 MB/s.
+   */
   readonly sendTimeoutMs: number;
 }
 
@@ -110,6 +115,10 @@ const REQUEST_TIMEOUT_MS = 5000;
 const CONNECT_TIMEOUT_MS = 3000;
 /** A broker that has not served a new connection by then is passed over. */
 const OPEN_TIMEOUT_MS = REQUEST_TIMEOUT_MS + 1000;
+/** Over a slower line, 8 Mbit/s, large orders are given up. */
+const SLOWEST_BYTES_PER_MS = 1000;
+/** A broker of whose answer nothing has come for so long is given up; one that slows its client down stays below that. */
+const SILENCE_MS = 4 * REQUEST_TIMEOUT_MS;
 /** kafkajs counts them in 31 bits. */
 const MOST_RECORDS = 1_000_000_000;
 const FETCH_BYTES = 4 * 1024 * 1024;
@@ -143,9 +152,20 @@ export async function connectKafka(options: KafkaOptions): Promise<KafkaConnecti
   }
 }
 
+/**
+ * @param baseMs for a batch of no size.
+ * @param bytes of values, before compression.
+ * @returns how long a batch may take to be acknowledged, ms.
+ */
+function sendLimitMs(baseMs: number, bytes: number): number {
+  return baseMs + bytes / SLOWEST_BYTES_PER_MS;
+}
+
 /** A client of the library and the sockets that it has open, which are destroyed to end it. */
 export interface Client {
   readonly kafka: Kafka;
+  /** The same, without time limits of its own: whoever uses it sets them. */
+  readonly patient: Kafka;
   readonly sockets: ReadonlySet<Socket>;
   /** How many it has opened so far. */
   readonly opened: number;
@@ -161,7 +181,7 @@ export function createClient(options: KafkaAccess, first = anyOf(options.brokers
   stopIdleTimers();
   const sockets = new Set<Socket>();
   let opened = 0;
-  const kafka = new kafkajs.Kafka({
+  const config: KafkaConfig = {
     clientId: options.clientId,
     brokers: [...options.brokers.slice(at), ...options.brokers.slice(0, at)],
     ssl: options.tls !== null,
@@ -178,9 +198,10 @@ export function createClient(options: KafkaAccess, first = anyOf(options.brokers
       socket.once('close', () => sockets.delete(socket));
       return socket;
     },
-  });
+  };
   return {
-    kafka,
+    kafka: new kafkajs.Kafka(config),
+    patient: new kafkajs.Kafka({ ...config, enforceRequestTimeout: false }),
     sockets,
     get opened() {
       return opened;
@@ -226,12 +247,12 @@ class KafkaJsConnection implements KafkaConnection {
   #leader = '';
 
   constructor(client: Client, options: KafkaOptions) {
-    const { kafka } = client;
+    const { kafka, patient } = client;
     this.#options = options;
     this.#client = client;
     this.#admin = kafka.admin();
-    this.#cluster = clusterOf(kafka);
-    this.#producer = kafka.producer({
+    this.#cluster = clusterOf(patient);
+    this.#producer = patient.producer({
       idempotent: true,
       maxInFlightRequests: 1,
       allowAutoTopicCreation: false,
@@ -326,7 +347,7 @@ class KafkaJsConnection implements KafkaConnection {
     await this.#attempt(() => this.#cluster.addTargetTopic(topic));
     let next = from;
     while (next < to) {
-      const answer = await this.#attempt(() => this.#fetch(partition, next));
+      const answer = await this.#receive(() => this.#fetch(partition, next));
       const before = next;
       for (const message of answer?.messages ?? []) {
         const offset = Number(message.offset);
@@ -373,17 +394,20 @@ class KafkaJsConnection implements KafkaConnection {
       value,
       partition,
     }));
+    const bytes = records.reduce((sum, { value }) => sum + value.length, 0);
+    const limitMs = sendLimitMs(this.#options.sendTimeoutMs, bytes);
     try {
       const [answer] = await this.#attempt(
         () =>
           this.#producer.send({
             topic: this.#options.topic,
             acks: -1,
-            timeout: REQUEST_TIMEOUT_MS,
+            // For the replicas, which get it one after another.
+            timeout: sendLimitMs(REQUEST_TIMEOUT_MS, bytes),
             compression: CODECS[this.#options.compression],
             messages,
           }),
-        this.#options.sendTimeoutMs,
+        limitMs,
       );
       this.#sent += records.length;
       const offset = Number(answer?.baseOffset ?? -1);
@@ -414,6 +438,26 @@ class KafkaJsConnection implements KafkaConnection {
       if (troubleOf(error).kind === 'topic_missing') return null;
       throw error;
     }
+  }
+
+  /** Runs a call of the library for as long as bytes keep coming. @throws KafkaTrouble. */
+  async #receive<T>(call: () => Promise<T>): Promise<T> {
+    const answer = call();
+    for (let before = this.#received(); ; before = this.#received()) {
+      try {
+        return await this.#attempt(() => answer, SILENCE_MS);
+      } catch (error) {
+        const isLate = error instanceof KafkaTrouble && error.kind === 'stalled';
+        if (!isLate || this.#received() === before) throw error;
+      }
+    }
+  }
+
+  /** @returns bytes that have come over the connections which are open. */
+  #received(): number {
+    let bytes = 0;
+    for (const socket of this.#client.sockets) bytes += socket.bytesRead;
+    return bytes;
   }
 
   /** Runs a call of the library within a deadline. @throws KafkaTrouble. */

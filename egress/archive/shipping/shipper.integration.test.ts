@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { createSigner } from '../../../identity/signature.ts';
 import { namedBrokers, SCRAM_USER, startKafka, type TestKafka } from '../testing/kafka.ts';
 import { createTopic, plainClient } from '../testing/kafka-client.ts';
@@ -303,6 +303,51 @@ test('an order that the brokers refuse as too large: a dead letter, its place is
   const [letter] = readFileSync(join(dir, 'dead-letters.ndjson'), 'utf8').trimEnd().split('\n');
   expect(JSON.parse(letter!)).toMatchObject({ s: 7, h: records[6]!.chain, method: large.method });
   expect(letter).toContain(large.value.toString());
+});
+
+test('a dead letter that the disk does not take: nothing stands for the order until it has', async () => {
+  const topic = newTopic();
+  await createTopic(brokers, topic, 3, { 'max.message.bytes': '20000' });
+  const dir = temporaryFolder();
+  const options = kafkaOptions(brokers, topic, { compression: 'none' });
+  const spool = await openTestSpool(dir, shipped(topic));
+  await append(spool, order(1));
+  await append(spool, order(2, 20_000));
+  const letters = join(dir, 'dead-letters.ndjson');
+  mkdirSync(letters);
+  const shipper = startTestShipper(spool, shipperOptions(dir, options));
+  await shipper.events.until(/trouble disk EISDIR/);
+  const { records } = await readPartition(options, PARTITION);
+  expect(records.map(({ control }) => control)).not.toContain('withheld');
+  rmSync(letters, { recursive: true });
+  await shipper.caughtUp();
+  expect((await readPartition(options, PARTITION)).records.at(-1)).toMatchObject({ control: 'withheld' });
+  expect(JSON.parse(readFileSync(letters, 'utf8'))).toMatchObject({ s: 3 });
+});
+
+test('a large order over a slow line: it may take longer, to be sent and to be found again', async () => {
+  const topic = newTopic();
+  await createTopic(kafka.brokers, topic, 3, { 'max.message.bytes': '30000000' });
+  const dir = temporaryFolder();
+  const options = kafkaOptions(kafka.brokers, topic, { compression: 'none', sendTimeoutMs: 6000 });
+  const spool = await openTestSpool(dir, shipped(topic));
+  const proxy = kafka.node(1).proxy!;
+  onTestFinished(() => {
+    proxy.slow('requests', Number.POSITIVE_INFINITY);
+    proxy.slow('answers', Number.POSITIVE_INFINITY);
+  });
+  // 7 s each way: a batch of no size has 6 s, this one 20 s; any other request has 5 s.
+  proxy.slow('requests', 2e6);
+  proxy.slow('answers', 2e6);
+  const first = startTestShipper(spool, shipperOptions(dir, options));
+  await append(spool, order(1, 7e6));
+  await first.caughtUp();
+  await first.stop();
+  const second = startTestShipper(spool, shipperOptions(dir, options));
+  await append(spool, order(2));
+  await second.caughtUp();
+  const seen = [...first.events.seen, ...second.events.seen];
+  expect(seen.filter((event) => /^(trouble|skipped|lost|deadLetter)/.test(event))).toEqual([]);
 });
 
 test('brokers that slow this client down: what is there is found all the same', async () => {

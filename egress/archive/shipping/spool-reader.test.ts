@@ -1,14 +1,18 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { listSegments } from '../segment.ts';
+import { listSegments, SEGMENT_HEADER_BYTES } from '../segment.ts';
 import type { Spool } from '../spool.ts';
 import { failingFiles } from '../testing/failing-files.ts';
 import { order, orderNumber, range } from '../testing/orders.ts';
 import { append, appendEach, openTestSpool, temporaryFolder } from '../testing/spool.ts';
 import { SpoolReader } from './spool-reader.ts';
 
-async function open(dir: string, spool: Spool, after: { epoch: number; sequence: number } | null = null) {
+async function open(
+  dir: string,
+  spool: Pick<Spool, 'durable'>,
+  after: { epoch: number; sequence: number } | null = null,
+) {
   const damage: string[] = [];
   const opened = await SpoolReader.open(dir, after, spool.durable, (_segment, offset, message) =>
     damage.push(`${offset} ${message}`),
@@ -78,6 +82,33 @@ test('what a full disk makes the writer take back is never read, even if it had 
   expect((await answer)?.message).toContain('failed');
   expect(spool.durable).toEqual(before);
   expect(await rest()).toEqual([]);
+});
+
+test.each([
+  ['the one before was read to its end', false],
+  ['the one before cannot be read', true],
+])('a segment that the writer has begun since it last told: %s', async (_name, spoiled) => {
+  const dir = temporaryFolder();
+  const files = failingFiles();
+  const spool = await openTestSpool(dir, { segmentBytes: 2000 }, { files });
+  await appendEach(spool, 1, 2);
+  const told = { durable: spool.durable };
+  const { segment, epoch, sequence } = told.durable;
+  const release = files.holdSyncs();
+  onTestFinished(release);
+  const answer = append(spool, order(3, 5000));
+  // Written to the next segment, not synced.
+  const isWritten = async () =>
+    (await listSegments(dir)).some(({ name, bytes }) => name > segment && bytes > SEGMENT_HEADER_BYTES);
+  while (!(await isWritten())) await new Promise(setImmediate);
+  if (spoiled) writeFileSync(join(dir, segment), Buffer.alloc(SEGMENT_HEADER_BYTES));
+  const { rest, damage } = await open(dir, told, spoiled ? null : { epoch, sequence });
+  expect(await rest()).toEqual([]);
+  expect(damage).toHaveLength(spoiled ? 1 : 0);
+  release();
+  expect(await answer).toBe(null);
+  told.durable = spool.durable;
+  expect(await rest()).toEqual([3]);
 });
 
 test('damage is told, and reading goes on behind it', async () => {

@@ -58,7 +58,7 @@ export class SpoolReader {
     const reader = new SpoolReader(dir, damage);
     const nothing = { reader, chain: null, position: null };
     if (after === null) return nothing;
-    const names = await listNames(dir);
+    const names = await reader.#names(durable);
     const holds = ({ epoch, firstSequence }: SegmentName) =>
       epoch === after.epoch && firstSequence <= after.sequence + 1;
     const first = names.findLast((name) => holds(name) || name.epoch < after.epoch);
@@ -142,11 +142,15 @@ export class SpoolReader {
   }
 
   async #enterNext(durable: SpoolPosition): Promise<boolean> {
-    const next = (await listNames(this.#dir)).find(({ name }) => name > this.#lastName);
-    // A segment that the writer has just begun is not durable's yet.
-    if (next === undefined || next.name > durable.segment) return false;
+    const next = (await this.#names(durable)).find(({ name }) => name > this.#lastName);
+    if (next === undefined) return false;
     await this.#enter(next);
     return true;
+  }
+
+  /** Segments that may be read, oldest first: of one that the writer has just begun nothing is known to be durable. */
+  async #names(durable: SpoolPosition): Promise<readonly SegmentName[]> {
+    return (await listNames(this.#dir)).filter(({ name }) => name <= durable.segment);
   }
 
   /** @returns whether the segment can be read; if not, that has been reported and it is passed over. */

@@ -1,6 +1,6 @@
 /**
  * A TCP proxy between a client and a server that misbehaves on demand, whole pieces at a time: it swallows what
- * the client asks or what the server answers, holds everything back, or cuts every connection.
+ * the client asks or what the server answers, lets it through slowly, or cuts every connection.
  */
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
@@ -15,11 +15,15 @@ export interface TcpProxy {
   readonly connections: number;
   /** Bytes that were swallowed so far. */
   readonly swallowedBytes: number;
+  /** Connections that were refused so far. */
+  readonly refused: number;
   /**
    * Swallows what flows in a direction until the returned function is called. The connection stays open; what comes
    * after on it would make no sense to either side, so it passes nothing on any more, in this direction.
    */
   swallow(direction: Direction): () => void;
+  /** From now on each connection passes on so many bytes a second in a direction. */
+  slow(direction: Direction, bytesPerSecond: number): void;
   /** Ends all connections at once (RST) and refuses new ones until {@link mend} is called. */
   cut(): void;
   /** Cuts all connections once; new ones are taken. */
@@ -32,8 +36,10 @@ export interface TcpProxy {
 export async function startTcpProxy(target: number, port = 0): Promise<TcpProxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   const swallowing = { requests: false, answers: false };
+  const bytesPerMs = { requests: Number.POSITIVE_INFINITY, answers: Number.POSITIVE_INFINITY };
   let isCut = false;
   let swallowedBytes = 0;
+  let refused = 0;
 
   function pass(from: Socket, to: Socket, direction: Direction): void {
     let spoiled = false;
@@ -43,15 +49,18 @@ export async function startTcpProxy(target: number, port = 0): Promise<TcpProxy>
         swallowedBytes += bytes.length;
         return;
       }
-      if (!to.write(bytes)) {
-        from.pause();
-        to.once('drain', () => from.resume());
-      }
+      const ms = bytes.length / bytesPerMs[direction];
+      const isFull = !to.write(bytes);
+      if (ms === 0 && !isFull) return;
+      from.pause();
+      if (ms > 0) setTimeout(() => from.resume(), ms);
+      else to.once('drain', () => from.resume());
     });
   }
 
   const server = createServer({ pauseOnConnect: true }, (client) => {
     if (isCut) {
+      refused += 1;
       client.on('error', () => {});
       client.resetAndDestroy();
       return;
@@ -92,11 +101,17 @@ export async function startTcpProxy(target: number, port = 0): Promise<TcpProxy>
     get swallowedBytes() {
       return swallowedBytes;
     },
+    get refused() {
+      return refused;
+    },
     swallow(direction) {
       swallowing[direction] = true;
       return () => {
         swallowing[direction] = false;
       };
+    },
+    slow(direction, bytesPerSecond) {
+      bytesPerMs[direction] = bytesPerSecond / 1000;
     },
     cut() {
       isCut = true;
