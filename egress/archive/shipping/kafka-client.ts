@@ -172,18 +172,25 @@ export interface Client {
 }
 
 /**
- * @param first index of the broker to begin with, counted round and round; default: any.
+ * @param first index of the broker that each of its clusters begins with, counted round and round; default: any for the
+ *   first cluster, and for each attempt after it the next one.
  * @returns a client that has not connected yet.
  */
-export function createClient(options: KafkaAccess, first = anyOf(options.brokers)): Client {
-  const at = first % options.brokers.length;
+export function createClient({ brokers, ...options }: KafkaAccess, first?: number): Client {
+  let next = first ?? anyOf(brokers);
+  const fromFirst = () => brokers.map((_, index) => brokers[(next + index) % brokers.length] ?? '');
+  // kafkajs goes on from a list's first with its second: of one it takes that one.
+  const oneByOne = () => {
+    next += 1;
+    return fromFirst().slice(0, 1);
+  };
   CompressionCodecs[CompressionTypes.ZSTD] = () => zstdCodec;
   stopIdleTimers();
   const sockets = new Set<Socket>();
   let opened = 0;
   const config: KafkaConfig = {
     clientId: options.clientId,
-    brokers: [...options.brokers.slice(at), ...options.brokers.slice(0, at)],
+    brokers: first === undefined ? oneByOne : fromFirst(),
     ssl: options.tls !== null,
     ...(options.sasl === null ? {} : { sasl: options.sasl as SASLOptions }),
     connectionTimeout: CONNECT_TIMEOUT_MS,

@@ -55,13 +55,16 @@ const FETCH_MAX_BYTES = 80 * 1024 * 1024;
 
 /** Connects to the brokers. @throws KafkaTrouble. */
 export async function connectReader(access: KafkaAccess): Promise<KafkaReader> {
-  const reader = new KafkaJsReader(createClient(access), access.topic);
-  try {
-    await reader.open();
-    return reader;
-  } catch (error) {
-    await reader.close();
-    throw error;
+  const client = createClient(access);
+  for (let tried = 1; ; tried += 1) {
+    const reader = new KafkaJsReader(client, access.topic);
+    try {
+      await reader.open();
+      return reader;
+    } catch (error) {
+      await reader.close();
+      if (tried >= access.brokers.length || troubleOf(error).kind === 'authentication') throw error;
+    }
   }
 }
 
