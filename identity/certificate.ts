@@ -27,6 +27,7 @@ import {
   SubjectKeyIdentifierExtension,
   X509CertificateGenerator,
 } from '@peculiar/x509';
+import { datesOf } from './certificate-dates.ts';
 import { type Host, parseHost } from './host.ts';
 
 /** A certificate with its private key, ready for `tls.createSecureContext({ cert, key })`. */
@@ -137,13 +138,14 @@ export function readCredentials(certificatePem: string, privateKeyPem: string): 
   if (!certificate.checkPrivateKey(privateKey)) {
     throw new Error('the certificate and the private key do not belong together');
   }
+  const { notBefore, notAfter } = datesOf(certificate);
   return {
     certificatePem,
     certificateDer: certificate.raw,
     privateKeyPem,
     fingerprint: certificateFingerprint(certificate.raw),
-    notBefore: certificate.validFromDate,
-    notAfter: certificate.validToDate,
+    notBefore: new Date(notBefore),
+    notAfter: new Date(notAfter),
   };
 }
 

@@ -8,6 +8,7 @@
 import 'reflect-metadata';
 import { hash, type KeyObject, timingSafeEqual, X509Certificate } from 'node:crypto';
 import { X509Certificate as ParsedCertificate } from '@peculiar/x509';
+import { datesOf } from '../certificate-dates.ts';
 import { MAX_QUOTE_BYTES } from './quote.ts';
 import { certificateReportData, nonceReportData } from './report-data.ts';
 
@@ -50,8 +51,7 @@ export function readCertificateEvidence(
   if (read === undefined) return 'the certificate cannot be read';
   const { certificate, parsed, publicKey } = read;
   if (!certificate.verify(publicKey)) return 'the certificate is not signed by its own key';
-  const notBefore = certificate.validFromDate.getTime();
-  const notAfter = certificate.validToDate.getTime();
+  const { notBefore, notAfter } = datesOf(certificate);
   // No TLS handshake has looked at them.
   if (Number.isNaN(notBefore) || Number.isNaN(notAfter)) return 'the certificate has no dates';
   if (now < notBefore) return 'the certificate is not valid yet';

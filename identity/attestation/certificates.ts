@@ -9,6 +9,7 @@ import 'reflect-metadata';
 import { hash, verify, X509Certificate } from 'node:crypto';
 import { X509Crl } from '@peculiar/x509';
 import { fromBER, Sequence } from 'asn1js';
+import { datesOf } from '../certificate-dates.ts';
 
 /** SHA-256 of the root's SubjectPublicKeyInfo: Intel SGX Root CA, whichever of its certificates is shown. */
 export const INTEL_SGX_ROOT = 'a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e';
@@ -67,9 +68,10 @@ export function chainProblem(
     const name = commonName(certificate);
     const issuer = chain[position + 1] ?? certificate;
     if (position > 0 && !certificate.ca) return `${name} is no authority`;
+    const { notBefore, notAfter } = datesOf(certificate);
     // Written so that a date that is none is no permission.
-    if (!(now >= certificate.validFromDate.getTime())) return `${name} is not valid yet`;
-    if (!(now <= certificate.validToDate.getTime())) return `${name} has expired`;
+    if (!(now >= notBefore)) return `${name} is not valid yet`;
+    if (!(now <= notAfter)) return `${name} has expired`;
     if (!certificate.checkIssued(issuer) || !certificate.verify(issuer.publicKey)) {
       return `${name} is not signed by ${commonName(issuer)}`;
     }

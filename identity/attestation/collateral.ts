@@ -8,6 +8,7 @@
  * Source: Intel SGX and TDX Provisioning Certification Service API v4.
  */
 import { verify, type X509Certificate } from 'node:crypto';
+import { datesOf } from '../certificate-dates.ts';
 import {
   chainProblem,
   type RevocationList,
@@ -112,7 +113,7 @@ export function checkCollateral(
     rootCrl,
     validUntil: Math.min(
       ...[tcbInfo, qeIdentity, pckCrl, rootCrl].map(({ nextUpdate }) => nextUpdate),
-      ...[...pckChain, ...tcbText.chain, ...qeText.chain].map(({ validToDate }) => validToDate.getTime()),
+      ...[...pckChain, ...tcbText.chain, ...qeText.chain].map((certificate) => datesOf(certificate).notAfter),
     ),
   };
 }

@@ -3,6 +3,7 @@
  * checking it is most of the work. What changes with time (validity) and by configuration (roots) is looked at anew.
  */
 import type { KeyObject, X509Certificate } from 'node:crypto';
+import { datesOf } from '../certificate-dates.ts';
 import { chainProblem, readChain, serialOf } from './certificates.ts';
 import { type PckPlatform, readPck } from './pck.ts';
 
@@ -77,9 +78,9 @@ export class PckChains {
 }
 
 function startOf(certificate: X509Certificate): number {
-  return certificate.validFromDate.getTime();
+  return datesOf(certificate).notBefore;
 }
 
 function endOf(certificate: X509Certificate): number {
-  return certificate.validToDate.getTime();
+  return datesOf(certificate).notAfter;
 }
