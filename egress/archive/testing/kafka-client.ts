@@ -15,7 +15,7 @@ export function plainClient(brokers: readonly string[], more: Partial<KafkaConfi
 }
 
 /**
- * Makes a topic and waits until each partition has a leader.
+ * Makes a topic and waits until each partition has a leader that answers.
  * @param settings topic settings such as `retention.ms`
  */
 export async function createTopic(
@@ -37,7 +37,11 @@ export async function createTopic(
       try {
         const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
         const leaders = topics[0]?.partitions.filter(({ leader }) => leader >= 0) ?? [];
-        if (leaders.length === partitions) return;
+        if (leaders.length === partitions) {
+          // Brokers tell of a leader a moment before it knows itself as that.
+          await admin.fetchTopicOffsets(topic);
+          return;
+        }
       } catch (error) {
         if (attempt >= 100) throw error;
       }
