@@ -18,6 +18,7 @@ import { canShareAPort, type ListenAddress } from './ingress/listeners.ts';
 import { connectionsWithin, openFilesLimit } from './ingress/open-files.ts';
 import { startCertServer, startMetricsServer } from './ingress/plain-servers.ts';
 import type { Readiness } from './ingress/rpc-endpoint.ts';
+import { memoryProblem } from './memory-bound.ts';
 import { nodeMetrics } from './metrics/node-metrics.ts';
 import { createClock } from './pipeline/clock.ts';
 import { DedupeWindow, type OrderWindow } from './pipeline/dedupe.ts';
@@ -71,6 +72,8 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
       'MAX_PENDING_BYTES: is below MAX_REQUEST_BODY_SIZE_BYTES; such a body could never be read',
     );
   }
+  const tooMuch = memoryProblem(settings, openFilesLimit());
+  if (tooMuch !== null) throw new SettingError(tooMuch);
   if (backend !== 'native') {
     log.error(
       { event: 'slow curve', reason: backendFailure },

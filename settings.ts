@@ -340,6 +340,13 @@ export const SETTINGS = {
     16,
     1_000_000,
   ),
+  memoryCeilingBytes: integer(
+    'MEMORY_CEILING_BYTES',
+    0,
+    'most memory that the bounds may add up to: a node whose settings allow more does not start, and says which allow how much; 0 = no matter',
+    0,
+    Number.MAX_SAFE_INTEGER,
+  ),
   maxUserRps: integer('MAX_USER_RPS', 0, 'most user orders per second; 0 = no limit', 0, 1_000_000),
   connPerPeer: integer('CONN_PER_PEER', 10, 'connections to each peer', 1, 100, {
     aliases: ['CONNECTIONS_PER_PEER'],
@@ -348,6 +355,13 @@ export const SETTINGS = {
     'PEER_QUEUE_BYTES',
     67_108_864,
     'most bytes waiting for one peer',
+    65_536,
+    17_179_869_184,
+  ),
+  peersQueueBytes: integer(
+    'PEERS_QUEUE_BYTES',
+    1_073_741_824,
+    'most bytes waiting for all peers together',
     65_536,
     17_179_869_184,
   ),

@@ -110,6 +110,17 @@ describe('an order', () => {
     expect(orderIds(sink.requests)).toEqual([0, 1, 2]);
   });
 
+  test('larger than a connection may have unanswered beside others: one at a time on all of them', async () => {
+    const sink = await startSink({ answer: () => ({ delayMs: 20 }) });
+    const { builder, events } = await connect(sink.url, { connections: 4, maxOutstandingBytes: 10_000 });
+    await events.until(() => events.connectedTo.get(BUILDER_TARGET) === 4);
+    for (const id of range(3)) builder.send(testOrder(id, 20_000));
+    expect(builder.state()).toMatchObject({ outstanding: 1, queueLength: 2 });
+    await events.until(() => events.accepted.length === 3);
+    expect(orderIds(sink.requests)).toEqual([0, 1, 2]);
+    expect(builder.state()).toMatchObject({ outstanding: 0, queueLength: 0 });
+  });
+
   test('is reported: sent, answered, with times', async () => {
     const sink = await startSink({ answer: () => ({ delayMs: 30 }) });
     const { builder, events } = await connect(sink.url);
@@ -387,7 +398,7 @@ describe('close', () => {
     const { builder, events } = await connect(sink.url, {
       connections: 1,
       maxOutstanding: 1,
-      closeStallMs: 100,
+      closeStallMs: 1_500,
     });
     for (const id of range(15)) builder.send(testOrder(id));
     await builder.close(60_000);

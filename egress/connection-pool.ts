@@ -53,6 +53,8 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
   #dialler: Dialler;
   #connecting = 0;
   #outstanding = 0;
+  /** Of these, larger than what a connection may have unanswered beside others. */
+  #oversize = 0;
   /** Failed rounds in a row: no connection has proven itself since the first of them. */
   #failures = 0;
   #timer: NodeJS.Timeout | null = null;
@@ -83,11 +85,13 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
    * @returns false when none has room
    */
   write(delivery: Delivery, headStart: string): boolean {
+    if (this.#oversize > 0 && this.#isOversize(delivery)) return false;
     const connection = this.#choose(delivery.bytes);
     if (connection === null) return false;
     const { request } = delivery;
     const head = headStart + request.headerEnd();
     this.#outstanding++;
+    if (this.#isOversize(delivery)) this.#oversize++;
     connection.write(delivery, head, request.admitted.order.canonical, performance.now());
     return true;
   }
@@ -132,6 +136,7 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
 
   answered(connection: Connection, delivery: Delivery, status: number, body: Buffer): void {
     this.#outstanding--;
+    if (this.#isOversize(delivery)) this.#oversize--;
     if (this.#failures > 0 && hasProvenItself(connection)) {
       this.#failures = 0;
       this.open(false);
@@ -149,12 +154,18 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
     if (this.#filling === connection) this.#filling = null;
     if (connection.openedAtMs === 0) this.#connecting--;
     this.#outstanding -= unanswered.length;
+    for (const delivery of unanswered) if (this.#isOversize(delivery)) this.#oversize--;
     if (!this.#ending && isFailure(connection, reason, unanswered.length)) this.#backOff();
     this.#owner.disconnected(reason);
     this.#owner.unanswered(unanswered, written, reason);
     if (this.#ending) return;
     this.open(false);
     this.#owner.room();
+  }
+
+  /** Of such orders one at a time is under way: with each connection full of one, a target that takes nothing would cost 300 MiB. */
+  #isOversize(delivery: Delivery): boolean {
+    return delivery.bytes > this.#options.maxOutstandingBytes;
   }
 
   #choose(bytes: number): Connection | null {

@@ -2,7 +2,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Delivery } from './delivery.ts';
-import { DeliveryQueue } from './delivery-queue.ts';
+import { DeliveryQueue, QueueAllowance } from './delivery-queue.ts';
 import { testOrder } from './testing/recorder.ts';
 
 const SEED = 20_250_703;
@@ -22,6 +22,25 @@ describe('bounds', () => {
     expect(queue.shift()?.sequence).toBe(0);
     expect(queue.push(delivery(2))).toBe(true);
     expect({ length: queue.length, bytes: queue.bytes }).toEqual({ length: 2, bytes: 200 });
+  });
+
+  test('queues that share an allowance hold no more than that together, whatever way orders leave them', () => {
+    const allowance = new QueueAllowance(300);
+    const [full, other] = [1, 2].map(() => new DeliveryQueue({ maxBytes: 1_000, maxAgeMs: 50, allowance }));
+    if (full === undefined || other === undefined) throw new Error('no queues');
+    expect([0, 1, 2].map((sequence) => full.push(delivery(sequence)))).toEqual([true, true, true]);
+    expect(other.push(delivery(3))).toBe(false);
+    const [first] = [full.shift()];
+    expect(other.push(delivery(3))).toBe(true);
+    // What had left already comes back whatever the bound; nothing new is taken meanwhile.
+    if (first !== undefined) full.putBack([first]);
+    expect(allowance.bytes).toBe(400);
+    expect(other.push(delivery(4))).toBe(false);
+    expect(full.shiftExpired(51)?.sequence).toBe(0);
+    expect(other.shiftLane(false)?.sequence).toBe(3);
+    expect(allowance.bytes).toBe(200);
+    expect(full.takeAll()).toHaveLength(2);
+    expect(allowance.bytes).toBe(0);
   });
 
   test('gives out the expired from the front, and no other', () => {

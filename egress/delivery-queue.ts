@@ -1,5 +1,6 @@
 /**
- * The orders that wait for one target, in order of arrival, bounded by bytes and by age.
+ * The orders that wait for one target, in order of arrival, bounded by bytes (its own, and those of several targets
+ * together) and by age.
  *
  * A new order that does not fit is refused: what waits longest has the least time left and the best
  * claim. Small and large orders stand in lanes of their own, as a target may have a way for each; together they
@@ -13,6 +14,19 @@ export interface DeliveryQueueOptions {
   /** Sum of `Delivery.bytes`. */
   readonly maxBytes: number;
   readonly maxAgeMs: number;
+  /** What this queue shares with others. */
+  readonly allowance?: QueueAllowance | undefined;
+}
+
+/** Bytes that several queues may hold together: a list of a hundred dead peers then costs no more than a few. */
+export class QueueAllowance {
+  readonly maxBytes: number;
+  /** Held by all of them. */
+  bytes = 0;
+
+  constructor(maxBytes: number) {
+    this.maxBytes = maxBytes;
+  }
 }
 
 export class DeliveryQueue {
@@ -46,12 +60,14 @@ export class DeliveryQueue {
   /**
    * Adds behind the newest.
    * @param heldBytes what is held elsewhere and counts too
-   * @returns false when that would exceed the bound in bytes
+   * @returns false when that would exceed the bound in bytes, its own or the shared one
    */
   push(delivery: Delivery, heldBytes = 0): boolean {
-    if (this.#bytes + heldBytes + delivery.bytes > this.#options.maxBytes) return false;
+    const { maxBytes, allowance } = this.#options;
+    if (this.#bytes + heldBytes + delivery.bytes > maxBytes) return false;
+    if (allowance !== undefined && allowance.bytes + delivery.bytes > allowance.maxBytes) return false;
     this.#lane(delivery.large).push(delivery);
-    this.#bytes += delivery.bytes;
+    this.#count(delivery.bytes);
     return true;
   }
 
@@ -89,7 +105,7 @@ export class DeliveryQueue {
 
   /** Empties the queue. @returns what was in it, oldest first */
   takeAll(): Delivery[] {
-    this.#bytes = 0;
+    this.#count(-this.#bytes);
     return [...this.#small.takeAll(), ...this.#large.takeAll()].sort((a, b) => a.sequence - b.sequence);
   }
 
@@ -106,7 +122,7 @@ export class DeliveryQueue {
     front.sort((a, b) => b.sequence - a.sequence);
     for (const delivery of front) {
       lane.unshift(delivery);
-      this.#bytes += delivery.bytes;
+      this.#count(delivery.bytes);
     }
   }
 
@@ -116,8 +132,14 @@ export class DeliveryQueue {
 
   #shiftOf(lane: Fifo<Delivery>): Delivery | undefined {
     const delivery = lane.shift();
-    if (delivery !== undefined) this.#bytes -= delivery.bytes;
+    if (delivery !== undefined) this.#count(-delivery.bytes);
     return delivery;
+  }
+
+  #count(bytes: number): void {
+    this.#bytes += bytes;
+    const { allowance } = this.#options;
+    if (allowance !== undefined) allowance.bytes += bytes;
   }
 
   /** The lane whose first order is the older. */

@@ -14,6 +14,7 @@ import { keccak256Hex } from '../pipeline/keccak.ts';
 import type { Address, AdmittedOrder } from '../pipeline/order.ts';
 import { encodeRecord } from '../pipeline/stream/record.ts';
 import type { DeliveryEvents, OutgoingRequest, TargetState } from './delivery.ts';
+import { QueueAllowance } from './delivery-queue.ts';
 import { ClientIdentity, type PinnedServer, pinnedTlsDialler, type TlsIdentity } from './pinned-tls.ts';
 import type { StreamModules } from './stream/stream-carrier.ts';
 import { Target, type TargetAddress, type TargetOptions } from './target.ts';
@@ -43,6 +44,8 @@ export type PeerEvents = DeliveryEvents;
 
 export interface PeersOptions extends Partial<Omit<TargetOptions, 'connections'>> {
   readonly connectionsPerPeer?: number;
+  /** Most bytes in the queues of all peers together; no bound unless set. */
+  readonly queuesBytes?: number;
   /** How long a peer that left the list is given to answer what it has been sent, in milliseconds. */
   readonly removalFlushMs?: number;
 }
@@ -95,6 +98,7 @@ class PeerSet implements Peers {
   readonly #modules: PeersModules;
   readonly #now: Clock;
   readonly #identity: ClientIdentity;
+  readonly #allowance: QueueAllowance;
   #members = new Map<string, Member>();
   /** The members' targets, for the walk over them with every order. */
   #targets: Target[] = [];
@@ -103,7 +107,7 @@ class PeerSet implements Peers {
   #closed = false;
 
   constructor(options: PeersOptions, modules: PeersModules) {
-    const { connectionsPerPeer, removalFlushMs, ...targetOptions } = options;
+    const { connectionsPerPeer, queuesBytes, removalFlushMs, ...targetOptions } = options;
     this.#options = mergeTargetOptions(DEFAULTS, {
       ...targetOptions,
       ...(connectionsPerPeer === undefined ? {} : { connections: connectionsPerPeer }),
@@ -112,6 +116,7 @@ class PeerSet implements Peers {
     this.#modules = modules;
     this.#now = modules.now ?? createClock();
     this.#identity = new ClientIdentity(modules.tlsIdentity);
+    this.#allowance = new QueueAllowance(queuesBytes ?? Number.POSITIVE_INFINITY);
   }
 
   update(peers: readonly PeerTarget[]): void {
@@ -155,6 +160,7 @@ class PeerSet implements Peers {
       const target = new Target(peer.name, this.#address(peer), this.#options, {
         events,
         now: this.#now,
+        allowance: this.#allowance,
         stream:
           stream === undefined
             ? undefined

@@ -27,7 +27,7 @@ import {
   type OutgoingRequest,
   type TargetState,
 } from './delivery.ts';
-import { DeliveryQueue } from './delivery-queue.ts';
+import { DeliveryQueue, type QueueAllowance } from './delivery-queue.ts';
 import type { Dialler } from './pipelined-connection.ts';
 import { Refusals } from './refusals.ts';
 import type { StreamDialler } from './stream/outgoing-stream.ts';
@@ -63,6 +63,8 @@ export interface TargetModules {
   readonly now: Clock;
   /** Needed with an address that has a stream. */
   readonly stream?: StreamModules | undefined;
+  /** Of the queues of several targets. */
+  readonly allowance?: QueueAllowance | undefined;
 }
 
 export class Target implements ConnectionPoolOwner, StreamCarrierOwner {
@@ -91,7 +93,11 @@ export class Target implements ConnectionPoolOwner, StreamCarrierOwner {
     this.#options = options;
     this.#events = modules.events;
     this.#now = modules.now;
-    this.#queue = new DeliveryQueue({ maxBytes: options.queueBytes, maxAgeMs: options.queueAgeMs });
+    this.#queue = new DeliveryQueue({
+      maxBytes: options.queueBytes,
+      maxAgeMs: options.queueAgeMs,
+      allowance: modules.allowance,
+    });
     this.#refusals = new Refusals(options.retry, () => this.#waitOver());
     this.#pool = new ConnectionPool(address.dialler, options, this);
     this.#stream =

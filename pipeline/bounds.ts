@@ -142,6 +142,13 @@ export const BOUNDS: readonly Bound[] = [
     metric: 'orderflow_delivery_dropped_total{target,reason="queue_full"}',
   },
   {
+    edge: 'orders waiting for all peers together',
+    bound: 'bytes',
+    setting: 'PEERS_QUEUE_BYTES',
+    atBound: 'the newest is not queued for a peer that has not taken it, counted',
+    metric: 'orderflow_delivery_dropped_total{target,reason="queue_full"}',
+  },
+  {
     edge: 'orders waiting for a peer',
     bound: 'age',
     setting: 'PEER_QUEUE_AGE_MS',
@@ -154,6 +161,13 @@ export const BOUNDS: readonly Bound[] = [
     setting: null,
     atBound: 'all are dropped for this peer, counted; answers to those it has are waited for, 2 s at most',
     metric: 'orderflow_delivery_dropped_total{target,reason="removed"}',
+  },
+  {
+    edge: 'orders above 1 MiB under way to a target over requests',
+    bound: '1',
+    setting: null,
+    atBound: 'the next waits for its answer',
+    metric: '-',
   },
   {
     edge: 'orders of one stream connection that are not dealt with',
@@ -173,6 +187,13 @@ export const BOUNDS: readonly Bound[] = [
     edge: 'frames of one peer that have begun and not ended, on all its streams',
     bound: 'the largest order and 2.25 MiB',
     setting: null,
+    atBound: 'the connection that holds the most of the others is closed',
+    metric: 'orderflow_stream_closed_total{reason="superseded"}',
+  },
+  {
+    edge: 'frames of all peers that have begun and not ended',
+    bound: 'bytes; at least as many as of one peer',
+    setting: 'MAX_PENDING_BYTES',
     atBound: 'the connection that holds the most of the others is closed',
     metric: 'orderflow_stream_closed_total{reason="superseded"}',
   },

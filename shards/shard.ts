@@ -193,6 +193,7 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
       connectionsPerPeer: share(settings.connPerPeer),
       streamConnections: share(STREAM_CONNECTIONS),
       queueBytes: shareOfBytes(settings.peerQueueBytes),
+      queuesBytes: shareOfBytes(settings.peersQueueBytes),
       queueAgeMs: settings.peerQueueAgeMs,
     },
     {
@@ -266,7 +267,11 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
   );
   const streams = streaming
     ? createStreamServer(
-        { windowBytes: settings.streamWindowBytes, maxOrderBytes: settings.maxRequestBodySizeBytes },
+        {
+          windowBytes: settings.streamWindowBytes,
+          maxOrderBytes: settings.maxRequestBodySizeBytes,
+          maxGatheredBytes: shareOfBytes(settings.maxPendingBytes),
+        },
         {
           signer,
           verifier,

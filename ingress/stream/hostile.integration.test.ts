@@ -32,6 +32,9 @@ import { connectRaw, type RawStream } from './testing/raw-stream.ts';
 
 const WINDOW = 65_536;
 const MAX_ORDER = 200_000;
+/** What of frames that have not ended one peer may have (an order and eighteen frames of small ones), and all together. */
+const MOST_OF_A_PEER = MAX_ORDER + 18 * 131_072;
+const MAX_GATHERED = 1.5 * MOST_OF_A_PEER;
 
 interface PeerIdentity {
   readonly name: string;
@@ -100,7 +103,7 @@ async function startServer(helloTimeoutMs = 5_000): Promise<Server> {
   };
   table.replace([honest, other].map(entryOf));
   const streams = createStreamServer(
-    { windowBytes: WINDOW, maxOrderBytes: MAX_ORDER, helloTimeoutMs },
+    { windowBytes: WINDOW, maxOrderBytes: MAX_ORDER, helloTimeoutMs, maxGatheredBytes: MAX_GATHERED },
     {
       signer: own.signer,
       verifier: new SignatureVerifier({ cacheSize: 16 }),
@@ -501,8 +504,7 @@ describe('what it sends', () => {
 
   test('long frames that never end: one at a time, whatever the number of connections', async () => {
     const server = await startServer();
-    // What one order and eighteen frames of small ones may take together.
-    const bound = MAX_ORDER + 18 * 131_072;
+    const bound = MOST_OF_A_PEER;
     const each = MAX_ORDER + 131_072;
     const streams: RawStream[] = [];
     for (let held = 0; held < 2 * bound; held += each) {
@@ -512,6 +514,24 @@ describe('what it sends', () => {
     }
     const most = Math.floor(bound / each);
     await server.ended(streams.length - most);
+    expect(new Set(server.closed.map(({ reason }) => reason))).toEqual(new Set(['superseded']));
+    expect(server.open()).toBe(most);
+    await stillServes(server);
+  });
+
+  test('long frames that never end, of several peers: no more than all may have together', async () => {
+    const server = await startServer();
+    const each = MAX_ORDER + 131_072;
+    const ofEach = Math.floor(MOST_OF_A_PEER / each);
+    for (const peer of [server.honest, server.other]) {
+      for (let i = 0; i < ofEach; i++) {
+        const stream = await join(server, peer);
+        stream.write(header(FRAME.orders, each), Buffer.alloc(each - 1));
+      }
+    }
+    const most = Math.floor(MAX_GATHERED / each);
+    expect(most).toBeLessThan(2 * ofEach);
+    await server.ended(2 * ofEach - most);
     expect(new Set(server.closed.map(({ reason }) => reason))).toEqual(new Set(['superseded']));
     expect(server.open()).toBe(most);
     await stillServes(server);

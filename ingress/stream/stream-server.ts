@@ -20,6 +20,8 @@ import {
 
 export interface StreamServerOptions extends Omit<IncomingOptions, 'helloTimeoutMs'> {
   readonly helloTimeoutMs?: number;
+  /** Most bytes of frames that have begun and not ended, of all peers; each may have its longest order alone. */
+  readonly maxGatheredBytes?: number;
 }
 
 export interface StreamServerModules extends ChannelModules {
@@ -52,14 +54,22 @@ export function createStreamServer(options: StreamServerOptions, modules: Stream
 
 class Streams implements StreamServer {
   readonly #options: IncomingOptions;
+  readonly #maxGatheredBytes: number;
   readonly #modules: StreamServerModules;
   readonly #all = new Set<IncomingStream>();
   /** Open ones by the peer's account, oldest first. */
   readonly #byPeer = new Map<Address, IncomingStream[]>();
   #stopping = false;
 
-  constructor(options: IncomingOptions, modules: StreamServerModules) {
+  constructor(
+    { maxGatheredBytes, ...options }: IncomingOptions & Pick<StreamServerOptions, 'maxGatheredBytes'>,
+    modules: StreamServerModules,
+  ) {
     this.#options = options;
+    this.#maxGatheredBytes = Math.max(
+      maxGatheredBytes ?? Number.POSITIVE_INFINITY,
+      options.maxOrderBytes + MAX_GATHERED_BYTES,
+    );
     this.#modules = modules;
   }
 
@@ -121,16 +131,13 @@ class Streams implements StreamServer {
 
   /**
    * Memory for long orders: a peer sends them on one connection. More than one of the greatest length at a time is
-   * what a lost connection has left behind, or an attack; the other that holds the most goes.
+   * what a lost connection has left behind, or an attack; the other that holds the most goes. So does it of all
+   * peers' beyond what they may have together.
    */
   #gathers(stream: IncomingStream): void {
-    let sum = 0;
-    let most: IncomingStream | null = null;
-    for (const other of this.#byPeer.get(stream.address) ?? []) {
-      sum += other.pending;
-      if (other !== stream && (most === null || other.pending > most.pending)) most = other;
-    }
-    if (sum > this.#options.maxOrderBytes + MAX_GATHERED_BYTES) most?.close('superseded');
+    const own = this.#byPeer.get(stream.address) ?? [];
+    closeLargest(own, stream, this.#options.maxOrderBytes + MAX_GATHERED_BYTES);
+    closeLargest(this.#all, stream, this.#maxGatheredBytes);
   }
 
   #closed(stream: IncomingStream, reason: CloseReason, byPeer: boolean): void {
@@ -156,4 +163,15 @@ class Streams implements StreamServer {
     const name = callerOf(address, certificate, peers, undefined);
     return typeof name === 'string' ? { name, certificate } : null;
   }
+}
+
+/** If what the streams hold of frames that have not ended is more than `maxBytes`: closes the one, but `newest`, that holds most. */
+function closeLargest(streams: Iterable<IncomingStream>, newest: IncomingStream, maxBytes: number): void {
+  let sum = 0;
+  let most: IncomingStream | null = null;
+  for (const stream of streams) {
+    sum += stream.pending;
+    if (stream !== newest && (most === null || stream.pending > most.pending)) most = stream;
+  }
+  if (sum > maxBytes) most?.close('superseded');
 }
