@@ -2,7 +2,7 @@
  * How much memory a node's settings allow it: the sum of what every bound lets be held at the same moment, which is what an
  * attacker can make of it. A node with `MEMORY_CEILING_BYTES` does not start with settings that allow more.
  *
- * What a thing costs was measured (Node 26, x64) and rounded up; ingress/hostile.integration.test.ts holds a whole node to the sum.
+ * What a thing costs was measured (Node 26, x64) and rounded up; node.memory.integration.test.ts fills a whole node.
  */
 import { connectionsWithin } from './ingress/open-files.ts';
 import type { Settings } from './settings.ts';

@@ -5,28 +5,37 @@
  *
  * Floods come as fast as a 1 Gbps line lets them. Attacks last for so many orders of the client, not for a time.
  */
-import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { createAccount } from '../devnet/accounts.ts';
-import { type ChildGuard, startGuard } from '../devnet/guard.ts';
-import { parseMetrics, sumOf } from '../devnet/metrics.ts';
-import { type NodeProcess, startNodeProcess } from '../devnet/node-process.ts';
 import { createOrderSource } from '../devnet/orders.ts';
-import { freePorts } from '../devnet/ports.ts';
-import { SeededSource } from '../devnet/seeded.ts';
-import { type JsonRpcSink, startJsonRpcSink } from '../egress/testing/json-rpc-sink.ts';
 import { createCredentials } from '../identity/certificate.ts';
 import { openFilesLimit } from './open-files.ts';
+import {
+  account,
+  answerOf,
+  CHUNKED,
+  headers,
+  JSON_HEAD,
+  post,
+  repeated,
+  signed,
+  wholeAnswer,
+} from './testing/attack-requests.ts';
 import { Attacker } from './testing/attacker.ts';
 import {
-  END_HEADERS,
+  type Endured,
+  endure,
+  LONGEST_STALL_MS,
+  MAX_BODY_BYTES,
+  MAX_PENDING_BYTES,
+  portOf,
+  startTarget,
+  type Target,
+} from './testing/hostile-target.ts';
+import {
   END_STREAM,
   FRAME,
   frame,
@@ -38,214 +47,6 @@ import {
   settings,
   streamIds,
 } from './testing/http2-frames.ts';
-import { type SteadyClient, startSteadyClient } from './testing/steady-client.ts';
-
-const MAX_BODY_BYTES = 30 * 1024 * 1024;
-const MAX_PENDING_BYTES = 128 * 1024 * 1024;
-/**
- * 160 MB at rest, twice MAX_PENDING_BYTES of bodies (being read, waiting), 8,192 heads of 8 KiB, 7,500 connections of
- * up to 60 KB, and as much again as a third of all that in garbage that V8 has not yet collected.
- */
-const MOST_MEMORY_BYTES = 1.25 * 2 ** 30;
-/** What an attack may cost: a p99 ten times that in peace, or half a second more; what hurts costs seconds. */
-const WORSE_BY = 10;
-const WORSE_BY_MS = 500;
-/** Each order takes some six turns of the event loop; each is as late as the client's own timers show the machine to be. */
-const TURNS = 6;
-/** JSON of 30 MiB holds up everybody else's orders for so long: 45 ns a byte, and twice that for a busy machine. */
-const LONGEST_STALL_MS = 3000;
-
-interface Target {
-  readonly node: NodeProcess;
-  readonly sink: JsonRpcSink;
-  readonly steady: SteadyClient;
-  /** p99 in peace, milliseconds. */
-  readonly quietMs: number;
-  readonly userPort: number;
-  readonly systemPort: number;
-  /** Sum of a metric. */
-  metric(name: string, labels?: Record<string, string>): Promise<number>;
-  close(): Promise<void>;
-}
-
-interface TargetOptions {
-  readonly userTls: boolean;
-  readonly entry?: string;
-}
-
-let guard: ChildGuard;
-beforeAll(() => {
-  guard = startGuard();
-});
-afterAll(() => guard.close());
-
-async function startTarget({ userTls, entry }: TargetOptions): Promise<Target> {
-  const directory = await mkdtemp(join(tmpdir(), 'orderflow-hostile-'));
-  const sink = await startJsonRpcSink({ record: false });
-  const [hubPort] = await freePorts(1);
-  const node = await startNodeProcess({
-    name: 'node',
-    logFile: join(directory, 'log'),
-    guard,
-    ...(entry === undefined ? {} : { entry }),
-    env: {
-      USER_LISTEN_ADDR: '127.0.0.1:0',
-      SYSTEM_LISTEN_ADDR: '127.0.0.1:0',
-      CERT_LISTEN_ADDR: '127.0.0.1:0',
-      METRICS_ADDR: '127.0.0.1:0',
-      USER_TLS: String(userTls),
-      BUILDER_ENDPOINT: sink.url.href,
-      BUILDER_READY_ENDPOINT: 'none',
-      // Nobody there: the node serves its users all the same.
-      BUILDER_CONFIGHUB_ENDPOINT: `http://127.0.0.1:${hubPort}`,
-      MAX_PENDING_BYTES: String(MAX_PENDING_BYTES),
-      // Node's HTTP/2 at times forgets to send a reset; such a connection lasts until this time is over.
-      HTTP_WRITE_TIMEOUT_SEC: '8',
-      DATA_DIR: directory,
-    },
-  });
-  const certificatePem = await (await fetch(`http://${node.addresses.cert}/cert`)).text();
-  const userPort = portOf(node.addresses.user);
-  const url = `${userTls ? 'https' : 'http'}://127.0.0.1:${userPort}/`;
-  const steady = startSteadyClient({ url, certificatePem, seed: 'steady', everyMs: 5 });
-  // Once for the compilers on both sides, once to measure: code that runs for the first time takes ten times as long.
-  await rehearse(userPort, userTls, steady);
-  await steady.report();
-  await steady.orders(300);
-  const quiet = await steady.report();
-  expect(quiet.problems).toEqual([]);
-  return {
-    node,
-    sink,
-    steady,
-    quietMs: p99(quiet.latencies),
-    userPort,
-    systemPort: portOf(node.addresses.system),
-    async metric(name, labels = {}) {
-      const page = await (await fetch(`http://${node.addresses.metrics}/metrics`)).text();
-      return sumOf(parseMetrics(page), name, labels);
-    },
-    async close() {
-      await steady.close();
-      await node.stop();
-      await sink.close();
-      await rm(directory, { recursive: true, force: true });
-    },
-  };
-}
-
-/** What the attacks use most, three times gently. */
-async function rehearse(port: number, tls: boolean, steady: SteadyClient): Promise<void> {
-  for (let round = 0; round < 3; round += 1) {
-    const attacker = new Attacker();
-    const streams = streamIds(100).map((id) =>
-      headers(id, END_STREAM, id % 4 === 1 ? postHead() : getHead('/')),
-    );
-    const requests = tls
-      ? Buffer.concat([settings(), ...streams])
-      : Buffer.from(
-          `${`${JSON_HEAD}Content-Length: 0\r\n\r\n`.repeat(300)}${'GET / HTTP/1.1\r\n\r\n'.repeat(50)}`,
-        );
-    for (const socket of tls ? await attacker.connectHttp2(port, 10) : await attacker.connect(port, 30)) {
-      socket.resume().write(requests);
-    }
-    await steady.orders(100);
-    attacker.end();
-  }
-}
-
-interface Endured {
-  readonly p99Ms: number;
-  readonly longestMs: number;
-}
-
-/** Runs an attack and looks at what it did to the client and the node, and that nothing of it is left. */
-async function endure(target: Target, attack: (attacker: Attacker) => Promise<void>): Promise<Endured> {
-  const attacker = new Attacker();
-  await target.steady.report();
-  let report: Awaited<ReturnType<SteadyClient['report']>>;
-  try {
-    await attack(attacker);
-    report = await target.steady.report();
-  } finally {
-    attacker.end();
-  }
-  expect(report.problems).toEqual([]);
-  const memory = peakMemoryBytes(target.node.pid);
-  const endured = { p99Ms: p99(report.latencies), longestMs: Math.max(...report.latencies) };
-  if (process.env.HOSTILE_FIGURES !== undefined) {
-    const figures = [endured.p99Ms, endured.longestMs, p99(report.lateMs), memory / 2 ** 20];
-    console.log(
-      expect.getState().currentTestName,
-      report.latencies.length,
-      figures.map(Math.round).join(' '),
-    );
-  }
-  expect(memory).toBeLessThan(MOST_MEMORY_BYTES);
-  await vi.waitFor(
-    async () => {
-      // The client's own connections are 32 at most.
-      expect(await target.metric('orderflow_connections', { server: 'user' })).toBeLessThanOrEqual(32);
-      expect(await target.metric('orderflow_reading_bytes')).toBeLessThan(1e6);
-      expect(await target.metric('orderflow_waiting_bytes')).toBeLessThan(1e6);
-    },
-    { timeout: 15_000, interval: 50 },
-  );
-  const allowedMs = Math.max(WORSE_BY * target.quietMs, target.quietMs + WORSE_BY_MS);
-  if (endured.p99Ms > allowedMs) expect(endured.p99Ms).toBeLessThan(allowedMs + TURNS * p99(report.lateMs));
-  return endured;
-}
-
-function p99(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length * 0.99)] ?? 0;
-}
-
-function portOf(address: string): number {
-  return Number(address.slice(address.lastIndexOf(':') + 1));
-}
-
-/** The most that a process ever had in memory. */
-function peakMemoryBytes(pid: number): number {
-  const kilobytes = /^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-  return Number(kilobytes) * 1024;
-}
-
-const account = createAccount(new SeededSource('attacker'));
-const JSON_HEAD = 'POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
-const CHUNKED = `${JSON_HEAD}Transfer-Encoding: chunked\r\n\r\n`;
-
-function post(body: Buffer, signature: string, headers = ''): Buffer {
-  const head = `${JSON_HEAD}${headers}X-Flashbots-Signature: ${signature}\r\nContent-Length: ${body.length}\r\n\r\n`;
-  return Buffer.concat([Buffer.from(head), body]);
-}
-
-function signed(body: Buffer, headers = ''): Buffer {
-  return post(body, account.signBody(body), headers);
-}
-
-function headers(stream: number, flags: number, block: Buffer): Buffer {
-  return frame(FRAME.headers, flags | END_HEADERS, stream, block);
-}
-
-function repeated(text: string, count: number): Buffer {
-  return Buffer.from(text.repeat(count));
-}
-
-/** What a connection answers until it is closed or there is enough of it. */
-function answerOf(socket: Socket, enough: (text: string) => boolean): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>();
-  let text = '';
-  socket.on('data', (chunk: Buffer) => {
-    text += chunk.toString('latin1');
-    if (enough(text)) resolve(text);
-  });
-  if (socket.destroyed) resolve(text);
-  socket.once('close', () => resolve(text));
-  return promise;
-}
-
-const wholeAnswer = (text: string): boolean => text.includes('}}') || text.includes('"}');
 
 describe('HTTP/1.1', () => {
   let target: Target;
