@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { KeyCache, type KnownKey } from './key-cache.ts';
+import { KeyCache, KnownKey } from './key-cache.ts';
 
 function known(index: number): KnownKey {
-  return { address: `0x${index.toString(16).padStart(40, '0')}`, publicKey: new Uint8Array(65) };
+  return new KnownKey(`0x${index.toString(16).padStart(40, '0')}`, new Uint8Array(65));
 }
 
 /** A signer that came back at least once. */

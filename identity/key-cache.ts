@@ -8,13 +8,22 @@
  * used of the main segment; that costs him two signatures and us two checks for each entry, and the signer
  * pushed out costs one recovery more on his next order, nothing else.
  */
-import type { Address } from '../pipeline/order.ts';
 
-export interface KnownKey {
+import type { Address } from '../pipeline/order.ts';
+import { Listed, OrderedList } from '../pipeline/ordered-list.ts';
+
+/** A public key whose owner has signed something. */
+export class KnownKey extends Listed {
   /** In lower case. */
   readonly address: Address;
   /** 65 bytes, uncompressed (a compressed key costs a square root at each use). */
   readonly publicKey: Uint8Array;
+
+  constructor(address: Address, publicKey: Uint8Array) {
+    super();
+    this.address = address;
+    this.publicKey = publicKey;
+  }
 }
 
 /** Part of the cache for addresses seen once. */
@@ -23,9 +32,10 @@ const WAITING_SHARE = 1 / 4;
 export class KeyCache {
   readonly #mainSize: number;
   readonly #waitingSize: number;
-  /** Both maps are kept in order of use, oldest first. */
-  readonly #main = new Map<string, KnownKey>();
-  readonly #waiting = new Map<string, KnownKey>();
+  readonly #byAddress = new Map<string, KnownKey>();
+  /** Both segments are kept in order of use, oldest first. */
+  readonly #main = new OrderedList<KnownKey>();
+  readonly #waiting = new OrderedList<KnownKey>();
 
   /** @param size most entries held, at least 2 */
   constructor(size: number) {
@@ -36,7 +46,7 @@ export class KeyCache {
 
   /** Number of keys held. */
   get size(): number {
-    return this.#main.size + this.#waiting.size;
+    return this.#byAddress.size;
   }
 
   /**
@@ -45,29 +55,31 @@ export class KeyCache {
    * @param address in lower case
    */
   get(address: string): KnownKey | undefined {
-    return this.#main.get(address) ?? this.#waiting.get(address);
+    return this.#byAddress.get(address);
   }
 
-  /** Counts a key as used: a signature by it has just been verified. */
+  /** Counts a key that the cache holds as used: a signature by it has just been verified. */
   touch(known: KnownKey): void {
-    const { address } = known;
-    if (!this.#main.delete(address)) {
-      this.#waiting.delete(address);
-      if (this.#main.size >= this.#mainSize) dropOldest(this.#main);
-    }
-    this.#main.set(address, known);
+    if (this.#waiting.delete(known) && this.#main.size >= this.#mainSize) this.#dropOldest(this.#main);
+    this.#main.add(known);
   }
 
   /** Takes in a key that has just been recovered from a valid signature. */
   add(known: KnownKey): void {
-    if (this.#main.has(known.address)) return;
-    this.#waiting.delete(known.address);
-    if (this.#waiting.size >= this.#waitingSize) dropOldest(this.#waiting);
-    this.#waiting.set(known.address, known);
+    const before = this.#byAddress.get(known.address);
+    if (before !== undefined) {
+      if (this.#main.has(before)) return;
+      this.#waiting.delete(before);
+    }
+    if (this.#waiting.size >= this.#waitingSize) this.#dropOldest(this.#waiting);
+    this.#waiting.add(known);
+    this.#byAddress.set(known.address, known);
   }
-}
 
-function dropOldest(map: Map<string, KnownKey>): void {
-  const oldest = map.keys().next();
-  if (oldest.done !== true) map.delete(oldest.value);
+  #dropOldest(segment: OrderedList<KnownKey>): void {
+    const { first } = segment;
+    if (first === undefined) return;
+    segment.delete(first);
+    this.#byAddress.delete(first.address);
+  }
 }

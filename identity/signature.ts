@@ -10,7 +10,7 @@ import { Rejection } from '../pipeline/errors.ts';
 import { keccak256, keccak256Hex } from '../pipeline/keccak.ts';
 import type { Address } from '../pipeline/order.ts';
 import { addressOfPublicKey, checksumAddress } from './address.ts';
-import { KeyCache, type KnownKey } from './key-cache.ts';
+import { KeyCache, KnownKey } from './key-cache.ts';
 import { publicKey, recover, sign, verify } from './secp256k1.ts';
 
 /** EIP-191, version 0x45: the length is that of the signed text, 0x and 64 digits. */
@@ -114,8 +114,7 @@ export class SignatureVerifier {
     const address = addressOfPublicKey(key);
     if (address !== claimed) return ADDRESS_MISMATCH;
     if (this.#s.compare(HIGHEST_S) > 0) return INVALID;
-    const known: KnownKey = { address, publicKey: key };
-    this.#keys.add(known);
+    this.#keys.add(new KnownKey(address, key));
     return address;
   }
 }

@@ -6,6 +6,7 @@
  * longest goes, not the newcomer. A body that comes in one piece is not copied, and no announced length costs memory
  * that was not sent. What reading costs in time is charged to the connection.
  */
+import { Listed, OrderedList } from '../pipeline/ordered-list.ts';
 import type { HttpRequest } from './connection.ts';
 import { Gathered } from './gathered.ts';
 import { type GunzipFailure, GunzipJob, GunzipQueue, gunzipQuickly } from './gunzip.ts';
@@ -51,7 +52,7 @@ const BYTES_PER_US = 512;
 const READ = Symbol('body');
 type Carrier = HttpRequest & { [READ]?: BodyRead };
 
-class BodyRead {
+class BodyRead extends Listed {
   readonly reader: BodyReader;
   readonly connection: BodyConnection;
   readonly gathered: Gathered;
@@ -73,6 +74,7 @@ class BodyRead {
     deadline: number,
     done: Done,
   ) {
+    super();
     this.reader = reader;
     this.connection = connection;
     this.gathered = gathered;
@@ -85,7 +87,7 @@ class BodyRead {
 export class BodyReader {
   readonly #options: BodyReaderOptions;
   /** In order of arrival: the first has been reading longest. */
-  readonly #reads = new Set<BodyRead>();
+  readonly #reads = new OrderedList<BodyRead>();
   readonly #sweeper: NodeJS.Timeout;
   readonly #gunzips = new GunzipQueue();
   readonly #count = (bytes: number): void => {
@@ -198,7 +200,7 @@ export class BodyReader {
   #makeRoom(): void {
     const { maxTotalBytes, maxBodies } = this.#options;
     while (this.#bytes > maxTotalBytes || this.#reads.size > maxBodies) {
-      const [oldest] = this.#reads;
+      const oldest = this.#reads.first;
       if (oldest === undefined) return;
       this.finish(oldest, 'overloaded');
     }
@@ -206,7 +208,7 @@ export class BodyReader {
 
   #sweep(): void {
     const now = Date.now();
-    for (const read of this.#reads) {
+    for (const read of this.#reads.copy()) {
       if (read.job !== null && read.connection.closed) this.finish(read, 'aborted');
       else if (read.deadline <= now) this.finish(read, read.job === null ? 'timeout' : 'overloaded');
     }

@@ -5,6 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { Socket } from 'node:net';
+import { Listed } from '../pipeline/ordered-list.ts';
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
@@ -14,7 +15,7 @@ export interface Account {
   charge(connection: Connection, us: number): void;
 }
 
-export class Connection {
+export class Connection extends Listed {
   /** The TCP socket. */
   readonly transport: Socket;
   /** The same, and from the handshake on the TLS socket. */
@@ -46,6 +47,7 @@ export class Connection {
   bytesSeen = 0;
 
   constructor(transport: Socket, account: Account) {
+    super();
     this.transport = transport;
     this.socket = transport;
     this.#account = account;
@@ -67,7 +69,7 @@ export class Connection {
 }
 
 /** A request with its response, from its head until the answer has left or the connection has gone. */
-export class Exchange {
+export class Exchange extends Listed {
   readonly connection: Connection;
   readonly request: HttpRequest;
   readonly response: HttpResponse;
@@ -77,6 +79,7 @@ export class Exchange {
   unreadSince = 0;
 
   constructor(connection: Connection, request: HttpRequest, response: HttpResponse) {
+    super();
     this.connection = connection;
     this.request = request;
     this.response = response;

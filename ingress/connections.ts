@@ -7,6 +7,7 @@
  */
 import type { Server, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { OrderedList } from '../pipeline/ordered-list.ts';
 import {
   bindConnection,
   Connection,
@@ -66,15 +67,15 @@ export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #modules: ConnectionsModules;
   /** Connections without a request so far, in the order in which they came. */
-  readonly #fresh = new Set<Connection>();
-  /** All others; a set keeps insertion order, and a request moves its connection to the end. */
-  readonly #used = new Set<Connection>();
+  readonly #fresh = new OrderedList<Connection>();
+  /** All others; a request moves its connection to the end. */
+  readonly #used = new OrderedList<Connection>();
   /** Those that carry a stream of orders: never idle, bounded and ended by who owns them. */
-  readonly #streams = new Set<Connection>();
+  readonly #streams = new OrderedList<Connection>();
   /** Connections whose TLS handshake is not done, by the far end's address: Node does not name the TCP socket below. */
   readonly #handshaking = new Map<string, Connection>();
   /** In order of arrival. */
-  readonly #exchanges = new Set<Exchange>();
+  readonly #exchanges = new OrderedList<Exchange>();
   readonly #pacer: Pacer;
   readonly #sweeper: NodeJS.Timeout;
   readonly #onClose: (this: HttpResponse) => void;
@@ -145,7 +146,7 @@ export class Connections {
     this.#exchanges.add(exchange);
     connection.inFlight += 1;
     if (exchange.aside) connection.asides += 1;
-    if (this.#used.delete(connection) || this.#fresh.delete(connection)) this.#used.add(connection);
+    if (this.#used.has(connection) || this.#fresh.delete(connection)) this.#used.add(connection);
     connection.charge(REQUEST_US);
 
     if (connection.inFlight > this.#crowded()) this.#close(connection, response);

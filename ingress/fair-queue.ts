@@ -8,6 +8,8 @@
  *
  * Bounded by bytes and, through the connections, by number; at the bound the newest request is refused.
  */
+import { Listed, OrderedList } from '../pipeline/ordered-list.ts';
+
 export interface FairQueueOptions {
   /** Bytes of request bodies that may wait; a lone request is always taken. */
   readonly maxBytes: number;
@@ -28,48 +30,56 @@ const SLICE_LENGTH = 8;
 /** Bytes handed over in one turn, so that a slice of bodies just below big ones is a short one. */
 const SLICE_BYTES = 128 * 1024;
 
+interface Waiting<T> {
+  readonly item: T;
+  readonly bytes: number;
+}
+
 /** Requests of one connection in one lane, in order of arrival. */
-class Source<T> {
-  readonly key: object;
-  items: { readonly item: T; readonly bytes: number }[] = [];
+class Source<T> extends Listed {
+  items: (Waiting<T> | undefined)[] = [];
   head = 0;
 
-  constructor(key: object) {
-    this.key = key;
+  /** @returns the oldest; there is one. */
+  shift(): Waiting<T> | undefined {
+    const next = this.items[this.head];
+    // What has left must not live on because its place does.
+    this.items[this.head] = undefined;
+    this.head += 1;
+    if (this.head === this.items.length || this.head > 64) {
+      this.items = this.items.slice(this.head);
+      this.head = 0;
+    }
+    return next;
   }
 }
 
 /** Takes from one source after the other. */
 class Lane<T> {
-  /** In the order of their turns: a map keeps insertion order. */
-  readonly #sources = new Map<object, Source<T>>();
+  readonly #sources = new WeakMap<object, Source<T>>();
+  /** Those with requests, in the order of their turns. */
+  readonly #turns = new OrderedList<Source<T>>();
   length = 0;
 
   push(key: object, item: T, bytes: number): void {
     let source = this.#sources.get(key);
     if (source === undefined) {
-      source = new Source(key);
+      source = new Source();
       this.#sources.set(key, source);
     }
     source.items.push({ item, bytes });
+    if (!this.#turns.has(source)) this.#turns.add(source);
     this.length += 1;
   }
 
   /** @returns the next, or undefined when it is empty. */
-  shift(): { readonly item: T; readonly bytes: number } | undefined {
-    const [source] = this.#sources.values();
+  shift(): Waiting<T> | undefined {
+    const source = this.#turns.first;
     if (source === undefined) return undefined;
-    const next = source.items[source.head];
-    source.head += 1;
+    const next = source.shift();
     this.length -= 1;
-    this.#sources.delete(source.key);
-    if (source.head < source.items.length) {
-      if (source.head > 64) {
-        source.items = source.items.slice(source.head);
-        source.head = 0;
-      }
-      this.#sources.set(source.key, source);
-    }
+    if (source.items.length > 0) this.#turns.add(source);
+    else this.#turns.delete(source);
     return next;
   }
 }
