@@ -76,7 +76,7 @@ test('every part runs, loses nothing, and becomes a page and a file that compare
     'http, 0 peers: orders/s at p99 ≤ 10000 ms',
     'saturation 3 ×: sent → answer p99',
     '40 new connections, https: steady → answer p99',
-    'dedupe: look up, add, evict: Map of hex text',
+    'dedupe: look up, add, evict: ring of digests',
   ]) {
     expect(figures.get(name)?.[0], name).toBeGreaterThan(0);
   }

@@ -33,7 +33,7 @@ export function dedupeCases(seed: string): MicroCase[] {
   const shared = new SharedWindow(WINDOW_KEYS);
   let now = 0;
   return [
-    roundCase('Map of hex text', true, hex, (key) => window.find(key, ++now) ?? window.add(key, now, 'none')),
+    roundCase('ring of digests', true, hex, (key) => window.find(key, ++now) ?? window.add(key, now, 'none')),
     roundCase('Map of 64-bit integers', false, digests, (digest) => {
       const key = digest.readBigUInt64LE();
       if (byBigInt.has(key)) return null;

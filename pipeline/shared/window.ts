@@ -6,6 +6,7 @@
  * although the thread that took the order has ended. A duplicate that came to another thread looks again every other millisecond.
  */
 import { type ArchiveState, type OrderWindow, SeenOrder, settle, type Waiter } from '../dedupe.ts';
+import { DigestRing, NOWHERE } from '../digest-ring.ts';
 import { readKey, SharedTable, type TableMemory, tableMemory, VALUE } from './table.ts';
 
 /** The word of a slot: two bits of the archive's state, one for forwarded, eight for the thread. */
@@ -43,8 +44,8 @@ export class SharedWindow implements OrderWindow {
   readonly #table: SharedTable;
   readonly #options: SharedWindowOptions;
   readonly #key = new Int32Array(4);
-  /** Orders of this thread that are on their way to the archive. */
-  readonly #pending = new Map<string, SeenOrder>();
+  /** Orders of this thread that are on their way to the archive; not a map: see ordered-list.ts. */
+  readonly #pending = new DigestRing<SeenOrder>();
   #remote: Remote[] = [];
   #look: NodeJS.Timeout | null = null;
   /** Orders that this thread has taken in, by second, oldest first. */
@@ -64,8 +65,8 @@ export class SharedWindow implements OrderWindow {
   }
 
   find(key: string, nowUs: number): SeenOrder | null {
-    const own = this.#pending.get(key);
-    if (own !== undefined) return own;
+    const own = this.#ownPending(key);
+    if (own !== null) return own;
     const bucket = this.#lock(key);
     const at = this.#live(bucket, nowUs);
     const receivedAtUs = at < 0 ? 0 : this.#table.time(at);
@@ -95,7 +96,7 @@ export class SharedWindow implements OrderWindow {
     const seen = new SeenOrder(key, receivedAtUs);
     seen.archive = archive;
     seen.forwarded = forwarded;
-    if (archive === 'pending') this.#pending.set(key, seen);
+    if (archive === 'pending') this.#keep(seen);
     return seen;
   }
 
@@ -112,13 +113,13 @@ export class SharedWindow implements OrderWindow {
     );
     if (claimed) {
       seen.archive = 'pending';
-      this.#pending.set(seen.key, seen);
+      this.#keep(seen);
     }
     return claimed;
   }
 
   wait(seen: SeenOrder, waiter: Waiter): void {
-    if (this.#pending.get(seen.key) === seen) {
+    if (this.#ownPending(seen.key) === seen) {
       seen.waiters ??= [];
       seen.waiters.push(waiter);
       return;
@@ -128,7 +129,7 @@ export class SharedWindow implements OrderWindow {
   }
 
   settle(seen: SeenOrder, error: Error | null): void {
-    this.#pending.delete(seen.key);
+    this.#drop(seen);
     // The archive's thread has written it, unless the order never came there.
     this.settled(seen.key, this.#options.owner, error === null);
     settle(seen, error);
@@ -168,6 +169,23 @@ export class SharedWindow implements OrderWindow {
   close(): void {
     if (this.#look !== null) clearInterval(this.#look);
     this.#look = null;
+  }
+
+  #ownPending(key: string): SeenOrder | null {
+    const place = this.#pending.find(key);
+    return place === NOWHERE ? null : this.#pending.value(place);
+  }
+
+  #keep(seen: SeenOrder): void {
+    this.#pending.setValue(this.#pending.push(seen.key, seen.receivedAtUs, 0), seen);
+  }
+
+  /** Orders get to the archive in about the order in which they came. */
+  #drop({ key }: SeenOrder): void {
+    const pending = this.#pending;
+    const place = pending.find(key);
+    if (place !== NOWHERE) pending.setValue(place, null);
+    while (pending.length > 0 && pending.value(pending.oldest) === null) pending.shift();
   }
 
   #lock(key: string): number {

@@ -1,0 +1,72 @@
+import { hash } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { DigestRing, NOWHERE } from './digest-ring.ts';
+
+function digestOf(text: string): string {
+  return hash('sha256', text, 'hex');
+}
+
+/** Digests that all begin to be looked for at the same place or the next. */
+const CROWDED = Array.from({ length: 12 }, (_, i) => `0000000${i % 2}${digestOf(String(i)).slice(8)}`);
+
+describe('DigestRing', () => {
+  test('agrees with a plain list, also where many digests want one place', () => {
+    const step = fc.oneof(
+      { weight: 3, arbitrary: fc.constantFrom(...CROWDED) },
+      { weight: 2, arbitrary: fc.constant(null) },
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
+        const ring = new DigestRing<object>();
+        const model: { digest: string; time: number }[] = [];
+        for (const [time, digest] of steps.entries()) {
+          if (digest !== null) {
+            ring.push(digest, time, time % 256);
+            model.push({ digest, time });
+          } else if (model.length > 0) {
+            ring.shift();
+            model.shift();
+          }
+          for (const one of CROWDED) {
+            const known = model.findLast((entry) => entry.digest === one);
+            const place = ring.find(one);
+            expect(place === NOWHERE ? undefined : ring.time(place)).toBe(known?.time);
+            if (known !== undefined) expect(ring.state(place)).toBe(known.time % 256);
+          }
+          expect(ring.length).toBe(model.length);
+          expect(ring.size).toBe(new Set(model.map((entry) => entry.digest)).size);
+        }
+      }),
+      { seed: 7, numRuns: 300 },
+    );
+  });
+
+  test('keeps places, times and states when it grows in the middle of a turn', () => {
+    const ring = new DigestRing<object>();
+    const digests = Array.from({ length: 20_000 }, (_, i) => digestOf(String(i)));
+    for (const [i, digest] of digests.entries()) {
+      // The first thousand have left before it grows, so the ring begins in the middle of its arrays.
+      if (i >= 3000 && i < 4000) ring.shift();
+      ring.push(digest, i, i % 256);
+    }
+    expect([ring.length, ring.size, ring.oldest]).toEqual([19_000, 19_000, 1000]);
+    for (const [i, digest] of digests.entries()) {
+      const place = ring.find(digest);
+      expect(place).toBe(i < 1000 ? NOWHERE : i);
+      if (place !== NOWHERE) expect([ring.time(place), ring.state(place)]).toEqual([i, i % 256]);
+    }
+    while (ring.length > 0) ring.shift();
+    expect(digests.every((digest) => ring.find(digest) === NOWHERE)).toBe(true);
+  });
+
+  test('tells digests apart that differ in one digit anywhere', () => {
+    const ring = new DigestRing<object>();
+    const digest = digestOf('a');
+    ring.push(digest, 1, 0);
+    for (let i = 0; i < 64; i++) {
+      const other = `${digest.slice(0, i)}${digest[i] === '7' ? '8' : '7'}${digest.slice(i + 1)}`;
+      expect(ring.find(other)).toBe(NOWHERE);
+    }
+  });
+});
