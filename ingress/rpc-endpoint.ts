@@ -2,7 +2,7 @@
  * JSON-RPC over HTTP as both APIs speak it (protocol section 2): the checks on method, content type and
  * body in the table's order, then the request goes to the pipeline as bytes. hono routes; the body is
  * read from Node's request and the answer written to Node's response, because web streams cost 10 µs
- * an order (measured).
+ * an order (measured). A POST whose target is plain goes past hono, which is 4 µs more.
  */
 import type { Socket } from 'node:net';
 import { Hono } from 'hono';
@@ -46,6 +46,23 @@ type Env = { Bindings: { incoming: HttpRequest; outgoing: HttpResponse } };
 
 /** @returns the listener for a server's `request` event. */
 export function rpcListener(options: RpcEndpointOptions, modules: RpcEndpointModules) {
+  const routed = routedListener(options, modules);
+  return (request: HttpRequest, response: HttpResponse): unknown => {
+    if (request.method !== 'POST' || !hasPlainTarget(request)) return routed(request, response);
+    receive(request, response, options, modules);
+    return undefined;
+  };
+}
+
+/** A host name or address as nearly all are; hono's parser judges the others. */
+const PLAIN_HOST = /^[A-Za-z0-9.:_-]+$/;
+
+function hasPlainTarget({ url, headers }: HttpRequest): boolean {
+  const host = headers.host ?? headers[':authority'];
+  return url?.charCodeAt(0) === 0x2f && (typeof host !== 'string' || PLAIN_HOST.test(host));
+}
+
+function routedListener(options: RpcEndpointOptions, modules: RpcEndpointModules) {
   const app = new Hono<Env>();
   const { readiness } = modules;
   app.get('/livez', (c) => c.body(null, 200));
@@ -218,5 +235,5 @@ function send(
   if (retryAfter) headers.push('Retry-After', 1);
   if (close || !request.complete) headers.push('Connection', 'close');
   response.writeHead(status, headers as never);
-  response.end(body);
+  response.end(body, length === body.length ? 'latin1' : 'utf8');
 }
