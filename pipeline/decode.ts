@@ -51,7 +51,11 @@ export function decodeOrderWith(
   const { method } = request;
   const canonical =
     request.record === undefined
-      ? Buffer.from(`{"method":"${method}","params":[${decoded.param}],"id":0,"jsonrpc":"2.0"}`)
+      ? Buffer.from(
+          `{"method":"${method}","params":[${decoded.param}],"id":0,"jsonrpc":"2.0"}`,
+          // Of a plain text all is ASCII, and nothing need be measured or converted.
+          request.json.plain ? 'latin1' : 'utf8',
+        )
       : request.record.canonical(decoded.param);
   if (canonical === null) return NOT_CANONICAL;
   const named = decoded.signer !== null;
