@@ -5,11 +5,12 @@
  * Of v1's steps `add_fields` is not served: fields are added while the order is decoded, in
  * `serialize_parsed_request`.
  */
-import { Counter, Histogram, type Registry } from 'prom-client';
+import { Counter, type Registry } from 'prom-client';
 import type { RejectionKind } from '../pipeline/errors.ts';
 import { BIG_REQUEST_BYTES, type Method, type Side } from '../pipeline/order.ts';
 import type { PipelineEvents } from '../pipeline/pipeline.ts';
 import { Summary, type SummaryChild } from './summary.ts';
+import { TallyCounter, TallyHistogram } from './tallies.ts';
 
 /** v1's name of each API in its labels. */
 const SERVER_NAMES: Readonly<Record<Side, string>> = {
@@ -31,13 +32,16 @@ type Step = keyof typeof V1_STEPS;
 /** Latency buckets in seconds: a builder wants an order within microseconds, a disk takes milliseconds. */
 const LATENCY_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5];
 
+type CounterChild = ReturnType<TallyCounter['child']>;
+type HistogramChild = ReturnType<TallyHistogram['child']>;
+
 interface MethodChildren {
-  readonly requests: Counter.Internal;
-  readonly bigRequests: Counter.Internal;
+  readonly requests: CounterChild;
+  readonly bigRequests: CounterChild;
   readonly duration: SummaryChild;
   readonly bigDuration: SummaryChild;
   readonly size: SummaryChild;
-  readonly seconds: Histogram.Internal<string>;
+  readonly seconds: HistogramChild;
 }
 
 /** @returns the pipeline's events, counted into `registry`. */
@@ -50,6 +54,8 @@ export function pipelineMetrics(
   const registers = [registry];
   const counter = (name: string, help: string, labelNames: string[]) =>
     new Counter({ name, help, labelNames, registers });
+  const tally = (name: string, help: string, labels: string[]) =>
+    new TallyCounter(registry, { name, help, labels });
   const summary = (name: string, help: string, labels: string[], scale: number) => {
     const made = new Summary({ name, help, labels, scale });
     registry.registerMetric(made as never);
@@ -81,11 +87,7 @@ export function pipelineMetrics(
     ['method', 'server_name', 'step'],
     1000,
   );
-  const requests = counter('goutils_rpcserver_request_count', 'requests', [
-    'method',
-    'server_name',
-    'is_big',
-  ]);
+  const requests = tally('goutils_rpcserver_request_count', 'requests', ['method', 'server_name', 'is_big']);
   const errors = counter('goutils_rpcserver_error_count', 'requests answered with an error', [
     'method',
     'server_name',
@@ -111,29 +113,28 @@ export function pipelineMetrics(
     ['method', 'server_name'],
     1,
   );
-  const orders = counter('orderflow_orders_total', 'orders that decoded, duplicates included', [
+  const orders = tally('orderflow_orders_total', 'orders that decoded, duplicates included', [
     'side',
     'method',
   ]);
   const duplicates = counter('orderflow_duplicates_total', 'orders seen before', ['side']);
   const rejected = counter('orderflow_rejected_total', 'requests refused', ['side', 'kind']);
-  const seconds = new Histogram({
+  const seconds = new TallyHistogram(registry, {
     name: 'orderflow_request_seconds',
     help: 'from the last byte of the body to the answer',
-    labelNames: ['side', 'method'],
+    labels: ['side', 'method'],
     buckets: LATENCY_BUCKETS,
-    registers,
   });
 
   const methodChildren = keyed((side: Side, method: string): MethodChildren => {
     const server = SERVER_NAMES[side];
     return {
-      requests: requests.labels(method, server, 'false'),
-      bigRequests: requests.labels(method, server, 'true'),
+      requests: requests.child(method, server, 'false'),
+      bigRequests: requests.child(method, server, 'true'),
       duration: durations.child(method, server, 'false'),
       bigDuration: durations.child(method, server, 'true'),
       size: sizes.child(method, server),
-      seconds: seconds.labels(side, method),
+      seconds: seconds.child(side, method),
     };
   });
   const stepChildren: Record<Step, (side: Side, method: string) => SummaryChild> = {
@@ -147,7 +148,7 @@ export function pipelineMetrics(
   function stepsOf(step: Step) {
     return keyed((side: Side, method: string) => steps.child(method, SERVER_NAMES[side], V1_STEPS[step]));
   }
-  const orderChildren = keyed((side: Side, method: string) => orders.labels(side, method));
+  const orderChildren = keyed((side: Side, method: string) => orders.child(side, method));
 
   const rejectedBeforePipeline = (side: Side, kind: RejectionKind) => {
     rejected.inc({ side, kind });
