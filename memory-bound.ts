@@ -18,10 +18,10 @@ export interface MemoryShare {
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** Node and the program with nothing to do. */
-const AT_REST_BYTES = 160 * MIB;
+/** Node and the program with nothing to do, and its young generation in use (devnet/node-process.ts). */
+const AT_REST_BYTES = 192 * MIB;
 /** Each shard has a heap and compiled code of its own when there are several. */
-const SHARD_BYTES = 90 * MIB;
+const SHARD_BYTES = 122 * MIB;
 /** An open connection, most of it TLS's and HTTP/2's. */
 const CONNECTION_BYTES = 60 * KIB;
 /** Heads of the requests whose bodies are being read: 8,192 of 8 KiB. */
@@ -32,8 +32,8 @@ const UNREAD_BYTES = 64 * MIB;
 const ARCHIVE_BYTES = 128 * MIB;
 /** The text, fields and canonical form of an order that is being decoded, in its bodies. */
 const DECODING = 4;
-/** A key of the dedupe window in a heap; in shared memory, where slots are twice as many at most. */
-const KEY_BYTES = 300;
+/** A key of the dedupe window: twice as many slots at most, and as many again that are given up; in shared memory twice as many. */
+const KEY_BYTES = 3 * 57;
 const SHARED_KEY_BYTES = 84;
 /** A connection to a peer that takes nothing: what is written to it and not sent. */
 const PEER_CONNECTION_BYTES = 512 * KIB;

@@ -21,10 +21,19 @@ export interface NodeProcess extends ChildProcess {
 }
 
 /**
- * As `npm run node` and the image start it. V8 takes a program that allocates little for an idle one and lets its heap grow so
+ * As `npm run node` and the image start it.
+ *
+ * V8 takes a program that allocates little for an idle one and lets its heap grow so
  * slowly that it collects all of it every second or two: at 500 orders/s of a peer's stream that was half of all CPU.
+ *
+ * Nothing of an order is left when it is answered, so a collection of the young generation costs the same whether it is 16 MB
+ * large or 32: with 32 there are half as many, and hardly any of the whole heap (bench/RESULTS.md).
  */
-export const NODE_FLAGS: readonly string[] = ['--no-memory-reducer'];
+export const NODE_FLAGS: readonly string[] = [
+  '--no-memory-reducer',
+  '--min-semi-space-size=32',
+  '--max-semi-space-size=32',
+];
 
 const MAIN = join(import.meta.dirname, '..', 'main.ts');
 

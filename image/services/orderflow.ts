@@ -33,7 +33,7 @@ export function orderflowServices(around: Surroundings): Service[] {
       calls: [{ protocol: 'tcp', port: 5544, what: 'peers' }],
       run: {
         type: 'exec',
-        start: `${NODE} --no-memory-reducer ${APP}/main.js`,
+        start: `${NODE} --no-memory-reducer --min-semi-space-size=32 --max-semi-space-size=32 ${APP}/main.js`,
         ready: `${GUEST}/wait-for.js node http://127.0.0.1:5543/livez`,
         after: ['render-config.service', 'time-sync.target', MOUNTED],
         requires: ['render-config.service', MOUNTED],
