@@ -7,8 +7,15 @@ function digestOf(text: string): string {
   return hash('sha256', text, 'hex');
 }
 
+/** With this secret a digest's place is the high bits of the sum of its words. */
+const NO_SECRET = new Int32Array(8);
 /** Digests that all begin to be looked for at the same place or the next. */
-const CROWDED = Array.from({ length: 12 }, (_, i) => `0000000${i % 2}${digestOf(String(i)).slice(8)}`);
+const CROWDED = Array.from({ length: 12 }, (_, i) => {
+  const rest = digestOf(String(i)).slice(8);
+  const sum = (rest.match(/.{8}/g) ?? []).reduce((all, word) => (all + Number.parseInt(word, 16)) | 0, 0);
+  const first = ((((i % 2) << 19) - sum) | 0) >>> 0;
+  return `${first.toString(16).padStart(8, '0')}${rest}`;
+});
 
 describe('DigestRing', () => {
   test('agrees with a plain list, also where many digests want one place', () => {
@@ -18,7 +25,7 @@ describe('DigestRing', () => {
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
-        const ring = new DigestRing<object>();
+        const ring = new DigestRing<object>(NO_SECRET);
         const model: { digest: string; time: number }[] = [];
         for (const [time, digest] of steps.entries()) {
           if (digest !== null) {

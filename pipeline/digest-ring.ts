@@ -7,6 +7,8 @@
  * each entry that the ring has room for, which is doubled when it is full and does not shrink.
  */
 
+import { randomFillSync } from 'node:crypto';
+
 const WORDS = 8;
 const FIRST_CAPACITY = 4096;
 /** No place. */
@@ -18,13 +20,22 @@ export class DigestRing<V extends object> {
   #times = new Float64Array(FIRST_CAPACITY);
   #states = new Uint8Array(FIRST_CAPACITY);
   #values: (V | null)[] = nothing(FIRST_CAPACITY);
-  /** By the digest's first bits: 0, or a place's slot plus 1; at most half in use. */
+  /** By the digest: 0, or a place's slot plus 1; at most half in use. */
   #index = new Int32Array(FIRST_CAPACITY * 2);
+  /** 32 bits less those of the index's length. */
+  #indexShift = shiftOf(FIRST_CAPACITY * 2);
   /** Place of the oldest entry, and of the next to come. */
   #oldest = 0;
   #next = 0;
   #size = 0;
   readonly #wanted = new Int32Array(WORDS);
+  /** Of this ring alone: who can choose digests, at the cost of some hashes, must not choose where they stand. */
+  readonly #secret: Int32Array;
+
+  /** @param secret - eight words; random unless a test wants to know what meets what */
+  constructor(secret: Int32Array = randomFillSync(new Int32Array(WORDS))) {
+    this.#secret = secret;
+  }
 
   /** Different digests. */
   get size(): number {
@@ -115,9 +126,17 @@ export class DigestRing<V extends object> {
     this.#index[at] = slot + 1;
   }
 
-  /** Where in the index a digest begins to be looked for. */
+  /** Where in the index a digest begins to be looked for: sums of products with secret numbers, of which the high bits count. */
   #home(words: Int32Array, from: number): number {
-    return (words[from] ?? 0) & (this.#index.length - 1);
+    const secret = this.#secret;
+    let sum = 0;
+    for (let word = 0; word < WORDS; word++) {
+      sum =
+        (sum +
+          Math.imul((words[from + word] ?? 0) ^ (secret[word] ?? 0), (secret[WORDS - 1 - word] ?? 0) | 1)) |
+        0;
+    }
+    return sum >>> this.#indexShift;
   }
 
   /** @returns where in the index the digest at `from` of `words` stands, or would. */
@@ -167,6 +186,7 @@ export class DigestRing<V extends object> {
     this.#states = new Uint8Array(this.#capacity);
     this.#values = nothing(this.#capacity);
     this.#index = new Int32Array(this.#capacity * 2);
+    this.#indexShift = shiftOf(this.#capacity * 2);
     this.#size = 0;
     for (let i = 0; i < capacity; i++) {
       const from = (first + i) % capacity;
@@ -178,6 +198,11 @@ export class DigestRing<V extends object> {
       this.#enter(to);
     }
   }
+}
+
+/** @param length a power of two */
+function shiftOf(length: number): number {
+  return Math.clz32(length) + 1;
 }
 
 function nothing(length: number): null[] {
