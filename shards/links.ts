@@ -9,6 +9,7 @@ import type { Address, AdmittedOrder } from '../pipeline/order.ts';
 import type { ArchiveOutlet } from '../pipeline/pipeline.ts';
 import type { CredentialsMessage, FromShard, ToShard } from './messages.ts';
 import { packOrders } from './order-batch.ts';
+import { RingWriter } from './order-ring.ts';
 import type { KnownPeers, OwnCredentials } from './shard.ts';
 
 type Post = (message: FromShard, transfer?: ArrayBuffer[]) => void;
@@ -18,24 +19,31 @@ type Done = (error: Error | null) => void;
 const BEHIND = 'the archive is behind, try again in a second';
 
 /**
- * The archive of the node's thread. Orders of one turn of the event loop go there together; their answers come back by
- * number.
+ * The archive of the node's thread. Orders go there through a ring in shared memory, those of one slice together; their
+ * answers come back by number.
  */
 export class ArchiveLink implements ArchiveOutlet {
   readonly #post: Post;
+  readonly #ring: RingWriter;
   readonly #maxBytes: number;
   #refusal: string;
   /** Numbers of orders on their way, with who waits and their bytes. */
   readonly #waiting = new Map<number, { readonly done: Done; readonly bytes: number }>();
   #bytes = 0;
   #next = 0;
+  #telling = false;
+  /** What the ring had no room for, with the number of the first. */
+  #overflow: AdmittedOrder[] = [];
   #first = 0;
-  #orders: AdmittedOrder[] = [];
-  readonly #send = () => this.#sendBatch();
+  readonly #tell = () => this.#tellOrders();
 
-  /** @param maxBytes bytes of orders that may be on their way */
-  constructor(post: Post, refusal: string, maxBytes: number) {
+  /**
+   * @param ring of ringMemory, this shard's own
+   * @param maxBytes bytes of orders that may be on their way
+   */
+  constructor(post: Post, ring: SharedArrayBuffer, refusal: string, maxBytes: number) {
     this.#post = post;
+    this.#ring = new RingWriter(ring);
     this.#refusal = refusal;
     this.#maxBytes = maxBytes;
   }
@@ -55,19 +63,26 @@ export class ArchiveLink implements ArchiveOutlet {
 
   append(admitted: AdmittedOrder, done: Done): void {
     const { length } = admitted.order.canonical;
-    this.#waiting.set(this.#next, { done, bytes: length });
+    const number = this.#next;
+    // Behind what waits already, for the archive keeps the order of arrival.
+    if (this.#overflow.length > 0 || !this.#ring.write(admitted, number)) {
+      if (this.#overflow.length === 0) this.#first = number;
+      this.#overflow.push(admitted);
+    }
+    this.#waiting.set(number, { done, bytes: length });
     this.#next += 1;
     this.#bytes += length;
-    this.#orders.push(admitted);
-    if (this.#orders.length === 1) setImmediate(this.#send);
+    if (this.#telling) return;
+    this.#telling = true;
+    queueMicrotask(this.#tell);
   }
 
   archived({ durable, failed }: Extract<ToShard, { kind: 'archived' }>): void {
-    for (const number of durable) this.#tell(number, null);
-    for (const [number, message] of failed) this.#tell(number, new Error(message));
+    for (const number of durable) this.#settle(number, null);
+    for (const [number, message] of failed) this.#settle(number, new Error(message));
   }
 
-  #tell(number: number, error: Error | null): void {
+  #settle(number: number, error: Error | null): void {
     const waiting = this.#waiting.get(number);
     if (waiting === undefined) return;
     this.#waiting.delete(number);
@@ -75,11 +90,13 @@ export class ArchiveLink implements ArchiveOutlet {
     waiting.done(error);
   }
 
-  #sendBatch(): void {
-    const batch = packOrders(this.#orders);
-    this.#post({ kind: 'append', first: this.#first, batch }, [batch]);
-    this.#first = this.#next;
-    this.#orders = [];
+  #tellOrders(): void {
+    this.#telling = false;
+    if (this.#ring.tell()) this.#post({ kind: 'orders' });
+    if (this.#overflow.length === 0) return;
+    const batch = packOrders(this.#overflow, this.#first);
+    this.#overflow = [];
+    this.#post({ kind: 'append', batch }, [batch]);
   }
 }
 

@@ -53,6 +53,8 @@ export interface ShardStart {
   /** Why the archive takes no orders, empty while it does; null in sender mode. */
   readonly refusal: string | null;
   readonly memory: SharedMemory;
+  /** Its orders for the archive (order-ring.ts). */
+  readonly ring: SharedArrayBuffer;
 }
 
 export type FromShard =
@@ -62,8 +64,10 @@ export type FromShard =
   | { readonly kind: 'log'; readonly line: string }
   | { readonly kind: 'builder'; readonly up: boolean }
   | { readonly kind: 'refresh' }
-  /** Orders for the archive (order-batch.ts), with the numbers from `first` on. */
-  | { readonly kind: 'append'; readonly first: number; readonly batch: ArrayBuffer }
+  /** Orders for the archive are in the ring, whose reader slept. */
+  | { readonly kind: 'orders' }
+  /** Orders for the archive that the ring had no room for, behind those in it (order-batch.ts). */
+  | { readonly kind: 'append'; readonly batch: ArrayBuffer }
   | { readonly kind: 'metrics'; readonly id: number; readonly snapshot: MetricsSnapshot }
   | { readonly kind: 'drained'; readonly leftBehind: ReadonlyMap<string, number> };
 

@@ -23,8 +23,13 @@ test('orders come out as they went in', () => {
   fc.assert(
     fc.property(fc.array(batched, { maxLength: 10 }), (orders) => {
       const out: BatchedOrder[] = [];
-      unpackOrders(structuredClone(packOrders(orders)), (order) => out.push(order));
+      const numbers: number[] = [];
+      unpackOrders(structuredClone(packOrders(orders, 7)), (order, number) => {
+        out.push(order);
+        numbers.push(number);
+      });
       expect(out).toEqual(orders);
+      expect(numbers).toEqual(orders.map((_, index) => 7 + index));
     }),
     { seed: 5, numRuns: 300 },
   );

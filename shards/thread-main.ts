@@ -31,7 +31,7 @@ const credentials = new CredentialsLink(start.credentials);
 const archive =
   start.refusal === null
     ? null
-    : new ArchiveLink(post, start.refusal, SPOOL_DEFAULTS.maxPendingBytes / shards);
+    : new ArchiveLink(post, start.ring, start.refusal, SPOOL_DEFAULTS.maxPendingBytes / shards);
 const window = new SharedWindow({
   memory: memory.window,
   owner,

@@ -27,7 +27,8 @@ import {
   type ToShard,
   TRUNK_OWNER,
 } from './messages.ts';
-import { unpackOrders } from './order-batch.ts';
+import { type BatchedOrder, type TakeOrder, unpackOrders } from './order-batch.ts';
+import { RingReader, ringMemory } from './order-ring.ts';
 
 export interface ShardThreadsOptions {
   readonly settings: Settings;
@@ -41,6 +42,7 @@ export interface ShardThreadsOptions {
 
 /** What of the node's archive is needed here. */
 export interface SharedArchive {
+  /** The order's canonical form is valid during the call. */
   append(order: ArchivableOrder, done: (error: Error | null) => void): void;
   readonly refusal: string;
 }
@@ -74,6 +76,9 @@ interface Member {
   drained: ((leftBehind: ReadonlyMap<string, number>) => void) | null;
   /** Dedupe keys, as the window names them, of its orders on their way to the archive. */
   readonly inArchive: Set<string>;
+  /** Its orders for the archive. */
+  readonly ring: RingReader;
+  readonly take: TakeOrder;
   durable: number[];
   failed: [number: number, message: string][];
 }
@@ -119,6 +124,8 @@ export class ShardThreads {
   #grown: Promise<MetricsSnapshot> = Promise.resolve({ metrics: [], summaries: [] });
   #told = '';
   #asks = 0;
+  /** Orders of all threads that the archive has not settled. */
+  #inArchive = 0;
   #starting = true;
   #ending = false;
   #closed: Promise<void> | null = null;
@@ -226,6 +233,7 @@ export class ShardThreads {
       readiness: this.#modules.readiness(),
       refusal: archive?.refusal ?? null,
       memory,
+      ring: ringMemory(),
     };
     const worker = new Worker(new URL('./thread-main.ts', import.meta.url), {
       name: `shard-${index + 1}`,
@@ -244,6 +252,8 @@ export class ShardThreads {
       asked: new Map(),
       drained: null,
       inArchive: new Set(),
+      ring: new RingReader(start.ring),
+      take: (order, number) => this.#append(member, order, number),
       durable: [],
       failed: [],
     };
@@ -269,6 +279,8 @@ export class ShardThreads {
   #ended(member: Member, livedMs: number): void {
     const { index, snapshot } = member;
     const { log, clock, restarted } = this.#modules;
+    // What it had told before its end is taken as if it lived.
+    member.ring.readAll(member.take);
     this.#window.abandoned(ownerOf(index), clock() - LAST_US, (key) => member.inArchive.has(key));
     if (this.#ending || this.#starting) return;
     restarted();
@@ -291,8 +303,13 @@ export class ShardThreads {
 
   #handle(member: Member, message: FromShard): void {
     switch (message.kind) {
+      case 'orders':
+        this.#gather();
+        return;
       case 'append':
-        this.#append(member, message);
+        // What is in the ring came before.
+        member.ring.readAll(member.take);
+        unpackOrders(message.batch, member.take);
         return;
       case 'builder':
         member.builderUp = message.up;
@@ -336,23 +353,35 @@ export class ShardThreads {
     if (archive !== null) this.#post(member, { kind: 'gate', refusal: archive.refusal });
   }
 
-  #append(member: Member, { first, batch }: Extract<FromShard, { kind: 'append' }>): void {
+  /**
+   * Takes what is in the rings: when a thread says so and, because none does while orders are with the archive, whenever
+   * the archive has settled some.
+   */
+  #gather(): void {
+    for (const { ring, take } of this.#members) ring.readAll(take);
+    if (this.#inArchive > 0) return;
+    // Nothing is under way: whoever has an order next has to say so.
+    for (const { ring, take } of this.#members) {
+      while (!ring.sleep()) ring.readAll(take);
+    }
+  }
+
+  #append(member: Member, { order, receivedAtUs }: BatchedOrder, number: number): void {
     const { archive } = this.#modules;
     if (archive === null) throw new Error('a sender archives nothing');
     const owner = ownerOf(member.index);
-    let number = first;
-    unpackOrders(batch, ({ order, receivedAtUs }) => {
-      const own = number++;
-      const { key } = order;
-      const name = key === null ? '' : key.slice(0, KEY_DIGITS);
-      if (key !== null) member.inArchive.add(name);
-      archive.append({ order, receivedAtUs }, (error) => {
-        if (key !== null) {
-          this.#window.settled(key, owner, error === null);
-          member.inArchive.delete(name);
-        }
-        this.#settled(member, own, error);
-      });
+    const { key } = order;
+    const name = key === null ? '' : key.slice(0, KEY_DIGITS);
+    if (key !== null) member.inArchive.add(name);
+    this.#inArchive += 1;
+    archive.append({ order, receivedAtUs }, (error) => {
+      this.#inArchive -= 1;
+      if (key !== null) {
+        this.#window.settled(key, owner, error === null);
+        member.inArchive.delete(name);
+      }
+      this.#settled(member, number, error);
+      this.#gather();
     });
   }
 
