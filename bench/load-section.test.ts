@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { casesOf } from './commands/load.ts';
 import { figuresOfWaits } from './latency.ts';
-import { caseTitle, medianCurve, stageBars } from './load-section.ts';
+import { type CaseRuns, caseTitle, medianCurve, shardsTable, stageBars } from './load-section.ts';
+import type { RunFigures } from './run-figures.ts';
 
 test('a curve of several runs is their median, point by point', () => {
   const run = (factor: number) =>
@@ -63,4 +64,19 @@ test('every number of peers over the first transport, the rest with the first nu
     'http, 0 peers, 1 shards',
     'http, 0 peers, 2 shards',
   ]);
+});
+
+test('linear is what a core of the node does with one shard, whatever generator and sinks take', () => {
+  const runs = (shards: number | null, node: number, ordersPerSec: number): CaseRuns => ({
+    case: { peers: 0, transport: 'http', shards },
+    closed: [{ ordersPerSec, cpuUsPerOrder: { node, load: 30, sinks: 20 } } as RunFigures],
+    open: [],
+    stages: null,
+  });
+  const { rows } = shardsTable([runs(null, 100, 9_000), runs(2, 125, 11_000), runs(1, 100, 9_000)]);
+  expect(rows).toEqual([
+    ['1', 100, 50, 9_000, 1.35, 10_000, 100],
+    ['2', 125, 50, 11_000, 1.925, 8_000, 80],
+  ]);
+  expect(shardsTable([runs(null, 100, 9_000), runs(1, 100, 9_000)]).rows).toEqual([]);
 });

@@ -25,6 +25,7 @@ export interface Case {
 export interface LoadPlan {
   readonly cases: readonly Case[];
   readonly connections: number;
+  /** Orders for each shard before the timed part: the compiler is at work for the first 10,000 and more. */
   readonly warmUp: number;
   readonly closed: { readonly orders: number; readonly bodyBytes: number | 'field' };
   readonly open: { readonly rate: number; readonly seconds: number; readonly bodyBytes: number | 'field' };
@@ -66,12 +67,13 @@ export function loadSections(result: LoadResult): Section[] {
     id: 'load',
     title,
     text: [
-      `${runsInWords(plan.repeats)} of each case, each with a fresh node, in turns. Warmed up with ${plan.warmUp} orders over ${plan.connections} connections. Orders are bundles with really signed transactions, made before the timed part. Validation, archive and metrics are on.`,
+      `${runsInWords(plan.repeats)} of each case, each with a fresh node, in turns. Warmed up with ${plan.warmUp} orders for each thread that takes them, over ${plan.connections} connections. Orders are bundles with really signed transactions, made before the timed part. Validation, archive and metrics are on.`,
       `Closed loop: ${plan.closed.orders} orders of ${Math.round(meanBytes.closed)} bytes on average as fast as the connections take them. Open loop: ${rate} orders/s for ${seconds} s, ${Math.round(meanBytes.open)} bytes on average${plan.open.bodyBytes === 'field' ? ' with the sizes seen in the field' : ''}; latencies count from when an order was due, whether it could be sent then or not; "sent late" is how long it waited for a free connection, or for the generator itself.`,
     ],
     charts: [...cdfs(runs), ...scaling(runs), memoryChart(runs)],
     tables: [
       closedTable(runs, result.slowness),
+      shardsTable(runs),
       openTable(runs, rate),
       peersTable(runs),
       healthTable(runs),
@@ -165,6 +167,50 @@ function closedTable(runs: readonly CaseRuns[], factor: number): Table {
         ...quantileCells(closed, (run) => run.toAnswer).slice(0, 3),
       ];
     }),
+  };
+}
+
+/**
+ * Are two shards worth two cores? Generator and sinks take their part of the same cores, so that orders/s alone would
+ * say less than the truth: what a core of the node's own does is a million by its CPU per order, and linear is that of
+ * one shard.
+ */
+export function shardsTable(runs: readonly CaseRuns[]): Table {
+  const cases = runs
+    .filter(({ case: one }) => one.shards !== null)
+    .map(({ case: one, closed }) => ({
+      shards: one.shards ?? 1,
+      cpu: medianOf(closed, (run) => run.cpuUsPerOrder.node),
+      others: medianOf(closed, (run) => run.cpuUsPerOrder.load + run.cpuUsPerOrder.sinks) ?? 0,
+      rate: medianOf(closed, (run) => run.ordersPerSec) ?? 0,
+    }))
+    .filter(({ cpu }) => cpu !== null)
+    .map(({ cpu, ...rest }) => ({ ...rest, cpu: cpu ?? 0 }))
+    .sort((a, b) => a.shards - b.shards);
+  const [first] = cases;
+  return {
+    title: "shards: what a core does, with generator's and sinks' part of the cores taken out",
+    headings: [
+      'shards',
+      'node µs/order',
+      'generator and sinks µs/order',
+      'orders/s',
+      'cores in use',
+      "orders/s of a core of the node's own",
+      '% of linear',
+    ],
+    rows:
+      first === undefined || cases.length < 2
+        ? []
+        : cases.map(({ shards, cpu, others, rate }) => [
+            String(shards),
+            cpu,
+            others,
+            rate,
+            ((cpu + others) * rate) / 1e6,
+            1e6 / cpu,
+            (first.cpu / cpu) * 100,
+          ]),
   };
 }
 

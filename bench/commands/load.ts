@@ -98,7 +98,7 @@ export async function run(args: readonly string[]): Promise<number> {
   const plan: LoadPlan = {
     cases: once ? cases.slice(0, 1) : cases,
     connections: whole('--connections', values.connections),
-    warmUp: 3_000,
+    warmUp: quick ? 4_000 : 12_000,
     closed: {
       orders: whole('--orders', values.orders ?? (quick ? '8000' : '30000')),
       bodyBytes: sizeOf(values['closed-size']),
@@ -167,7 +167,8 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
   if (first === undefined) return [];
   const { closed, open, profiled, warmUp } = plan;
   const openOrders = Math.round(open.rate * open.seconds);
-  const closedOrders = warmUp + closed.orders + profiled;
+  const mostWarmUp = Math.max(...plan.cases.map(({ shards }) => warmUp * (shards ?? 1)));
+  const closedOrders = mostWarmUp + closed.orders + profiled;
   first.say(`making and signing ${closedOrders + openOrders} orders`);
   const { lab, seed } = first;
   const source = { seed, methods: 'bundles' as const };
@@ -208,8 +209,9 @@ async function runCase(
   openOrders: number,
   last: boolean,
 ): Promise<void> {
-  const { warmUp, closed, open, profiled } = plan;
+  const { closed, open, profiled } = plan;
   const { peers, transport, shards } = into.case;
+  const warmUp = plan.warmUp * (shards ?? 1);
   const rig: Rig = await startRig(bench.lab, {
     peers,
     transport,
