@@ -32,6 +32,7 @@ import {
   MAX_BODY_BYTES,
   MAX_PENDING_BYTES,
   portOf,
+  SHARDS,
   startTarget,
   type Target,
 } from './testing/hostile-target.ts';
@@ -449,7 +450,7 @@ describe('TLS and HTTP/2', () => {
         const streams = streamIds(128).map((id) =>
           headers(id, END_STREAM, id % 4 === 1 ? postHead() : getHead('/readyz')),
         );
-        for (let i = 0; i < 90; i += 5) {
+        for (let i = 0; i < 90 * SHARDS; i += 5) {
           const sockets = await attacker.connectHttp2(target.userPort, 5);
           for (const socket of sockets) {
             socket.write(Buffer.concat([settings([SETTING_INITIAL_WINDOW, 0]), ...streams]));

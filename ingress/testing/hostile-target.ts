@@ -16,6 +16,8 @@ import { Attacker } from './attacker.ts';
 import { END_STREAM, getHead, postHead, settings, streamIds } from './http2-frames.ts';
 import { type SteadyClient, startSteadyClient } from './steady-client.ts';
 
+/** As in testing/harness.ts. Bounds with a fixed number are each shard's. */
+export const SHARDS = Number(process.env.TEST_SHARDS ?? '1');
 export const MAX_BODY_BYTES = 30 * 1024 * 1024;
 export const MAX_PENDING_BYTES = 128 * 1024 * 1024;
 /**
@@ -75,6 +77,7 @@ export async function startTarget({ userTls, entry }: TargetOptions): Promise<Ta
       // Node's HTTP/2 at times forgets to send a reset; such a connection lasts until this time is over.
       HTTP_WRITE_TIMEOUT_SEC: '8',
       DATA_DIR: directory,
+      SHARDS: String(SHARDS),
     },
   });
   const certificatePem = await (await fetch(`http://${node.addresses.cert}/cert`)).text();
