@@ -7,7 +7,8 @@ import type { Peer, SendablePeer } from '../identity/peer.ts';
 import { type PeerChanges, PeerTable } from '../identity/peer-table.ts';
 import type { Address, AdmittedOrder } from '../pipeline/order.ts';
 import type { ArchiveOutlet } from '../pipeline/pipeline.ts';
-import type { CredentialsMessage, FromShard, ToShard } from './messages.ts';
+import { AnswerReader } from './answer-ring.ts';
+import type { ArchiveRings, CredentialsMessage, FromShard, ToShard } from './messages.ts';
 import { packOrders } from './order-batch.ts';
 import { RingWriter } from './order-ring.ts';
 import type { KnownPeers, OwnCredentials } from './shard.ts';
@@ -20,11 +21,13 @@ const BEHIND = 'the archive is behind, try again in a second';
 
 /**
  * The archive of the node's thread. Orders go there through a ring in shared memory, those of one slice together; their
- * answers come back by number.
+ * answers come back by number the same way. While orders come, each turn of the event loop looks for answers; after one
+ * without, this thread is woken for them.
  */
 export class ArchiveLink implements ArchiveOutlet {
   readonly #post: Post;
   readonly #ring: RingWriter;
+  readonly #answers: AnswerReader;
   readonly #maxBytes: number;
   #refusal: string;
   /** Numbers of orders on their way, with who waits and their bytes. */
@@ -32,18 +35,25 @@ export class ArchiveLink implements ArchiveOutlet {
   #bytes = 0;
   #next = 0;
   #telling = false;
+  /** Is another look for answers certain to come? */
+  #looking = false;
+  /** Have orders gone to the archive since the last look? */
+  #busy = false;
   /** What the ring had no room for, with the number of the first. */
   #overflow: AdmittedOrder[] = [];
   #first = 0;
   readonly #tell = () => this.#tellOrders();
+  readonly #look = () => this.#lookForAnswers();
+  readonly #durable = (number: number) => this.#settle(number, null);
 
   /**
-   * @param ring of ringMemory, this shard's own
+   * @param rings this shard's own
    * @param maxBytes bytes of orders that may be on their way
    */
-  constructor(post: Post, ring: SharedArrayBuffer, refusal: string, maxBytes: number) {
+  constructor(post: Post, rings: ArchiveRings, refusal: string, maxBytes: number) {
     this.#post = post;
-    this.#ring = new RingWriter(ring);
+    this.#ring = new RingWriter(rings.orders);
+    this.#answers = new AnswerReader(rings.answers);
     this.#refusal = refusal;
     this.#maxBytes = maxBytes;
   }
@@ -77,6 +87,12 @@ export class ArchiveLink implements ArchiveOutlet {
     queueMicrotask(this.#tell);
   }
 
+  /** The node's thread has answers, and has found this one asleep. */
+  wake(): void {
+    this.#answers.readAll(this.#durable);
+    if (!this.#looking) this.#sleep();
+  }
+
   archived({ durable, failed }: Extract<ToShard, { kind: 'archived' }>): void {
     for (const number of durable) this.#settle(number, null);
     for (const [number, message] of failed) this.#settle(number, new Error(message));
@@ -90,8 +106,30 @@ export class ArchiveLink implements ArchiveOutlet {
     waiting.done(error);
   }
 
+  /** Settles what the archive has; sleeps when nothing came since the last look. */
+  #lookForAnswers(): void {
+    this.#answers.readAll(this.#durable);
+    if (this.#busy) {
+      this.#busy = false;
+      setImmediate(this.#look);
+      return;
+    }
+    this.#looking = false;
+    this.#sleep();
+  }
+
+  #sleep(): void {
+    while (!this.#answers.sleep()) this.#answers.readAll(this.#durable);
+  }
+
   #tellOrders(): void {
     this.#telling = false;
+    this.#busy = true;
+    if (!this.#looking) {
+      this.#looking = true;
+      this.#answers.stayAwake();
+      setImmediate(this.#look);
+    }
     if (this.#ring.tell()) this.#post({ kind: 'orders' });
     if (this.#overflow.length === 0) return;
     const batch = packOrders(this.#overflow, this.#first);

@@ -10,6 +10,8 @@ import { limiterMemory } from '../pipeline/shared/rate-limit.ts';
 import type { TableMemory } from '../pipeline/shared/table.ts';
 import { windowMemory } from '../pipeline/shared/window.ts';
 import type { PackedSettings, Settings } from '../settings.ts';
+import { answerMemory } from './answer-ring.ts';
+import { ringMemory } from './order-ring.ts';
 
 /** What all threads of the node see. */
 export interface SharedMemory {
@@ -53,8 +55,19 @@ export interface ShardStart {
   /** Why the archive takes no orders, empty while it does; null in sender mode. */
   readonly refusal: string | null;
   readonly memory: SharedMemory;
-  /** Its orders for the archive (order-ring.ts). */
-  readonly ring: SharedArrayBuffer;
+  readonly rings: ArchiveRings;
+}
+
+/** Memory of one shard between it and the archive. */
+export interface ArchiveRings {
+  /** order-ring.ts */
+  readonly orders: SharedArrayBuffer;
+  /** answer-ring.ts */
+  readonly answers: SharedArrayBuffer;
+}
+
+export function archiveRings(): ArchiveRings {
+  return { orders: ringMemory(), answers: answerMemory() };
 }
 
 export type FromShard =
@@ -77,7 +90,9 @@ export type ToShard =
   | { readonly kind: 'refreshed' }
   | { readonly kind: 'readiness'; readonly readiness: Readiness }
   | { readonly kind: 'gate'; readonly refusal: string }
-  /** These are durable; of the others it says why not. */
+  /** Numbers of durable orders are in the ring, whose reader slept. */
+  | { readonly kind: 'answers' }
+  /** These are durable, and the ring had no room to say so; of the others it says why not. */
   | {
       readonly kind: 'archived';
       readonly durable: readonly number[];

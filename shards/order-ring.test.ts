@@ -117,18 +117,17 @@ test('from one thread to another, none is lost, doubled or torn, and the reader 
     workerData: { url, memory, count },
   });
   onTestFinished(async () => void (await worker.terminate()));
-  let next = 0;
-  let torn = 0;
+  const seen = { next: 0, torn: 0 };
   const take = ({ order, receivedAtUs }: BatchedOrder, number: number) => {
     const { canonical } = order;
     const whole = canonical.length === number % 500 && canonical.every((byte) => byte === number % 256);
-    if (number !== next || receivedAtUs !== number || !whole) torn += 1;
-    next += 1;
+    if (number !== seen.next || receivedAtUs !== number || !whole) seen.torn += 1;
+    seen.next += 1;
   };
-  while (next < count) {
+  while (seen.next < count) {
     await once(worker, 'message');
     do reader.readAll(take);
     while (!reader.sleep());
   }
-  expect({ next, torn }).toEqual({ next: count, torn: 0 });
+  expect(seen).toEqual({ next: count, torn: 0 });
 });

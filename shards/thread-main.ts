@@ -31,7 +31,7 @@ const credentials = new CredentialsLink(start.credentials);
 const archive =
   start.refusal === null
     ? null
-    : new ArchiveLink(post, start.ring, start.refusal, SPOOL_DEFAULTS.maxPendingBytes / shards);
+    : new ArchiveLink(post, start.rings, start.refusal, SPOOL_DEFAULTS.maxPendingBytes / shards);
 const window = new SharedWindow({
   memory: memory.window,
   owner,
@@ -43,6 +43,9 @@ let shard: Shard | null = null;
 
 async function handle(message: ToShard): Promise<void> {
   switch (message.kind) {
+    case 'answers':
+      archive?.wake();
+      return;
     case 'archived':
       archive?.archived(message);
       return;

@@ -18,8 +18,10 @@ import type { Readiness } from '../ingress/rpc-endpoint.ts';
 import { grownIn, type MetricsSnapshot, sumOf } from '../metrics/merge.ts';
 import { SharedWindow } from '../pipeline/shared/window.ts';
 import { packSettings, type Settings } from '../settings.ts';
+import { AnswerWriter } from './answer-ring.ts';
 import { within } from './closers.ts';
 import {
+  archiveRings,
   type FromShard,
   ownerOf,
   type ShardStart,
@@ -28,7 +30,7 @@ import {
   TRUNK_OWNER,
 } from './messages.ts';
 import { type BatchedOrder, type TakeOrder, unpackOrders } from './order-batch.ts';
-import { RingReader, ringMemory } from './order-ring.ts';
+import { RingReader } from './order-ring.ts';
 
 export interface ShardThreadsOptions {
   readonly settings: Settings;
@@ -79,6 +81,10 @@ interface Member {
   /** Its orders for the archive. */
   readonly ring: RingReader;
   readonly take: TakeOrder;
+  readonly answers: AnswerWriter;
+  /** Has it answers that are told when this turn is done? */
+  answering: boolean;
+  /** What the ring of answers has no room for. */
   durable: number[];
   failed: [number: number, message: string][];
 }
@@ -233,7 +239,7 @@ export class ShardThreads {
       readiness: this.#modules.readiness(),
       refusal: archive?.refusal ?? null,
       memory,
-      ring: ringMemory(),
+      rings: archiveRings(),
     };
     const worker = new Worker(new URL('./thread-main.ts', import.meta.url), {
       name: `shard-${index + 1}`,
@@ -252,7 +258,9 @@ export class ShardThreads {
       asked: new Map(),
       drained: null,
       inArchive: new Set(),
-      ring: new RingReader(start.ring),
+      ring: new RingReader(start.rings.orders),
+      answers: new AnswerWriter(start.rings.answers),
+      answering: false,
       take: (order, number) => this.#append(member, order, number),
       durable: [],
       failed: [],
@@ -387,16 +395,22 @@ export class ShardThreads {
 
   /** The answers of one commit go together. */
   #settled(member: Member, number: number, error: Error | null): void {
-    if (member.durable.length === 0 && member.failed.length === 0) {
-      queueMicrotask(() => {
-        const { durable, failed } = member;
-        member.durable = [];
-        member.failed = [];
-        this.#post(member, { kind: 'archived', durable, failed });
-      });
+    if (!member.answering) {
+      member.answering = true;
+      queueMicrotask(() => this.#answer(member));
     }
-    if (error === null) member.durable.push(number);
-    else member.failed.push([number, error.message]);
+    if (error !== null) member.failed.push([number, error.message]);
+    else if (!member.answers.write(number)) member.durable.push(number);
+  }
+
+  #answer(member: Member): void {
+    member.answering = false;
+    if (member.answers.tell()) this.#post(member, { kind: 'answers' });
+    const { durable, failed } = member;
+    if (durable.length === 0 && failed.length === 0) return;
+    member.durable = [];
+    member.failed = [];
+    this.#post(member, { kind: 'archived', durable, failed });
   }
 
   #log({ index }: Member, line: string): void {
