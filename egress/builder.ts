@@ -80,7 +80,7 @@ function tcpDialler(endpoint: URL): Dialler {
   const host = endpoint.hostname.replace(/^\[(.*)\]$/, '$1');
   const port = Number(endpoint.port || 80);
   return {
-    dial: () => net.connect({ host, port }),
+    dial: (onread) => net.connect({ host, port, onread }),
     readyEvent: 'connect',
     refuse: () => null,
   };

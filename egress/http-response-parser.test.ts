@@ -42,6 +42,37 @@ function ok(body: string): string {
   return `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 }
 
+test('an answer that comes again means the same, however it is cut and whatever is between', () => {
+  const answers = [
+    ok('{"jsonrpc":"2.0","id":0,"result":null}'),
+    ok('{"jsonrpc":"2.0","id":0,"result":true}'),
+    ok(''),
+    ok('x'.repeat(60)),
+    'HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\nno',
+    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n',
+    'HTTP/1.1 100 Continue\r\n\r\n',
+    'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok',
+    'HTTP/1.1 204 No Content\r\n\r\n',
+  ];
+  const last = ['HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok', 'HTTP/1.1 20'];
+  fc.assert(
+    fc.property(
+      fc.array(fc.constantFrom(...answers), { maxLength: 12 }),
+      fc.constantFrom('', ...last),
+      fc.array(fc.nat(900), { maxLength: 5 }),
+      (some, end, cuts) => {
+        // Twice, so that each comes again, at once or later.
+        const stream = some.flatMap((answer) => [answer, answer]).join('') + some.join('') + end + end;
+        const places = [...cuts, stream.length].sort((a, b) => a - b);
+        const chunks = places.map((place, index) => stream.slice(places[index - 1] ?? 0, place));
+        const options = { maxBodyBytes: 50 };
+        expect(parse(chunks, options)).toEqual(parse(bytesOf(stream), options));
+      },
+    ),
+    { seed: SEED, numRuns: 1000 },
+  );
+});
+
 describe('legal responses', () => {
   test('several in one chunk', () => {
     const { read, error, atEnd } = parse([ok('one') + ok('') + ok('three')]);

@@ -7,7 +7,7 @@
  * name could only let in a certificate that is not the listed one, or keep out the one that is.
  * No session is resumed, so every connection carries the proof anew.
  */
-import type { Socket } from 'node:net';
+import type { OnReadOpts, Socket } from 'node:net';
 import tls from 'node:tls';
 import type { Dialler } from './pipelined-connection.ts';
 
@@ -59,7 +59,7 @@ export class ClientIdentity {
 
 /** A dialler whose sockets speak TLS. */
 export interface TlsDialler extends Dialler {
-  dial(): tls.TLSSocket;
+  dial(onread?: OnReadOpts): tls.TLSSocket;
 }
 
 /**
@@ -75,7 +75,7 @@ export function pinnedTlsDialler(
   const host = server.host.replace(/^\[(.*)\]$/, '$1');
   return {
     readyEvent: 'secureConnect',
-    dial: () =>
+    dial: (onread) =>
       tls.connect({
         host,
         port: server.port,
@@ -83,6 +83,7 @@ export function pinnedTlsDialler(
         secureContext: identity.context(),
         ALPNProtocols: [...protocols],
         rejectUnauthorized: false,
+        ...(onread === undefined ? {} : { onread }),
       }),
     refuse: (socket: Socket) => {
       const shown = socket instanceof tls.TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;

@@ -81,7 +81,7 @@ async function connect(
   const owner = new Owner();
   const connection = new PipelinedConnection<Request>(
     {
-      dial: () => net.connect({ host: '127.0.0.1', port: server.port }),
+      dial: (onread) => net.connect({ host: '127.0.0.1', port: server.port, onread }),
       readyEvent: 'connect',
       refuse: () => null,
     },
@@ -353,7 +353,7 @@ describe('time', () => {
     const connection = new PipelinedConnection<Request>(
       // Never ready: the event is TLS's, the socket is not.
       {
-        dial: () => net.connect({ host: '127.0.0.1', port: server.port }),
+        dial: (onread) => net.connect({ host: '127.0.0.1', port: server.port, onread }),
         readyEvent: 'secureConnect',
         refuse: () => null,
       },
