@@ -2,10 +2,11 @@
  * What becomes of orders at the builder and the peers, as v1's metric names and as our own. A target is a
  * peer's hub name or `local-builder`.
  */
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, type Registry } from 'prom-client';
 import type { DeliveryEvents, TargetState } from '../egress/delivery.ts';
 import { type AdmittedOrder, METHODS } from '../pipeline/order.ts';
 import { Summary, type SummaryChild } from './summary.ts';
+import { TallyCounter, TallyHistogram } from './tallies.ts';
 
 const LATENCY_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
@@ -50,11 +51,16 @@ export function deliveryMetrics(registry: Registry, states: () => readonly Targe
     orderLabels,
   );
 
-  const sent = counter('orderflow_delivery_sent_total', 'orders handed to a connection', ['target']);
-  const answered = counter('orderflow_delivery_answered_total', 'orders answered for good', [
-    'target',
-    'outcome',
-  ]);
+  const sent = new TallyCounter(registry, {
+    name: 'orderflow_delivery_sent_total',
+    help: 'orders handed to a connection',
+    labels: ['target'],
+  });
+  const answered = new TallyCounter(registry, {
+    name: 'orderflow_delivery_answered_total',
+    help: 'orders answered for good',
+    labels: ['target', 'outcome'],
+  });
   const failures = counter('orderflow_delivery_failures_total', 'attempts that failed', ['target', 'reason']);
   const dropped = counter('orderflow_delivery_dropped_total', 'orders given up', ['target', 'reason']);
   const resent = counter('orderflow_delivery_resent_total', 'orders sent again after a lost connection', [
@@ -65,12 +71,11 @@ export function deliveryMetrics(registry: Registry, states: () => readonly Targe
     'target',
     'reason',
   ]);
-  const seconds = new Histogram({
+  const seconds = new TallyHistogram(registry, {
     name: 'orderflow_delivery_queue_seconds',
     help: 'from the receipt of an order to its bytes leaving for the target',
-    labelNames: ['target'],
+    labels: ['target'],
     buckets: [0.0001, 0.00025, ...LATENCY_BUCKETS],
-    registers,
   });
   const gauge = (
     name: string,
@@ -106,10 +111,10 @@ export function deliveryMetrics(registry: Registry, states: () => readonly Targe
   );
 
   const make = (target: string) => ({
-    sent: sent.labels(target),
-    accepted: answered.labels(target, 'accepted'),
-    refused: answered.labels(target, 'refused'),
-    seconds: seconds.labels(target),
+    sent: sent.child(target),
+    accepted: answered.child(target, 'accepted'),
+    refused: answered.child(target, 'refused'),
+    seconds: seconds.child(target),
     rpc: rpcDuration.child(target, 'false'),
     bigRpc: rpcDuration.child(target, 'true'),
     queue: perOrder((labels) => queueDuration.child(target, ...labels)),
