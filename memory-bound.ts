@@ -20,8 +20,8 @@ const MIB = 1024 * KIB;
 
 /** Node and the program with nothing to do, and its young generation in use (devnet/node-process.ts). */
 const AT_REST_BYTES = 192 * MIB;
-/** Each shard has a heap and compiled code of its own when there are several. */
-const SHARD_BYTES = 122 * MIB;
+/** Each shard has a heap and compiled code of its own when there are several, and memory between it and the archive. */
+const SHARD_BYTES = 127 * MIB;
 /** An open connection, most of it TLS's and HTTP/2's. */
 const CONNECTION_BYTES = 60 * KIB;
 /** Heads of the requests whose bodies are being read: 8,192 of 8 KiB. */
