@@ -9,6 +9,7 @@ import type { Address, AdmittedOrder } from '../pipeline/order.ts';
 import type { ArchiveOutlet } from '../pipeline/pipeline.ts';
 import { AnswerReader } from './answer-ring.ts';
 import type { ArchiveRings, CredentialsMessage, FromShard, ToShard } from './messages.ts';
+import { Numbered } from './numbered.ts';
 import { packOrders } from './order-batch.ts';
 import { RingWriter } from './order-ring.ts';
 import type { KnownPeers, OwnCredentials } from './shard.ts';
@@ -30,10 +31,9 @@ export class ArchiveLink implements ArchiveOutlet {
   readonly #answers: AnswerReader;
   readonly #maxBytes: number;
   #refusal: string;
-  /** Numbers of orders on their way, with who waits and their bytes. */
-  readonly #waiting = new Map<number, { readonly done: Done; readonly bytes: number }>();
+  /** Orders on their way: who waits for each, and its bytes. */
+  readonly #waiting = new Numbered<{ readonly done: Done; readonly bytes: number }>();
   #bytes = 0;
-  #next = 0;
   #telling = false;
   /** Is another look for answers certain to come? */
   #looking = false;
@@ -73,14 +73,12 @@ export class ArchiveLink implements ArchiveOutlet {
 
   append(admitted: AdmittedOrder, done: Done): void {
     const { length } = admitted.order.canonical;
-    const number = this.#next;
+    const number = this.#waiting.add({ done, bytes: length });
     // Behind what waits already, for the archive keeps the order of arrival.
     if (this.#overflow.length > 0 || !this.#ring.write(admitted, number)) {
       if (this.#overflow.length === 0) this.#first = number;
       this.#overflow.push(admitted);
     }
-    this.#waiting.set(number, { done, bytes: length });
-    this.#next += 1;
     this.#bytes += length;
     if (this.#telling) return;
     this.#telling = true;
@@ -99,9 +97,8 @@ export class ArchiveLink implements ArchiveOutlet {
   }
 
   #settle(number: number, error: Error | null): void {
-    const waiting = this.#waiting.get(number);
+    const waiting = this.#waiting.take(number);
     if (waiting === undefined) return;
-    this.#waiting.delete(number);
     this.#bytes -= waiting.bytes;
     waiting.done(error);
   }

@@ -16,6 +16,7 @@ import type { PeerRegistry } from '../identity/registry.ts';
 import type { ListenAddress } from '../ingress/listeners.ts';
 import type { Readiness } from '../ingress/rpc-endpoint.ts';
 import { grownIn, type MetricsSnapshot, sumOf } from '../metrics/merge.ts';
+import { Listed, OrderedList } from '../pipeline/ordered-list.ts';
 import { SharedWindow } from '../pipeline/shared/window.ts';
 import { packSettings, type Settings } from '../settings.ts';
 import { AnswerWriter } from './answer-ring.ts';
@@ -63,6 +64,17 @@ export interface ShardThreadsModules {
   readonly restarted: () => void;
 }
 
+/** An order between a thread and the archive. */
+class OnTheWay extends Listed {
+  /** Its dedupe key. */
+  readonly key: string;
+
+  constructor(key: string) {
+    super();
+    this.key = key;
+  }
+}
+
 interface Member {
   readonly index: number;
   readonly worker: Worker;
@@ -76,8 +88,8 @@ interface Member {
   snapshot: MetricsSnapshot | null;
   readonly asked: Map<number, (snapshot: MetricsSnapshot) => void>;
   drained: ((leftBehind: ReadonlyMap<string, number>) => void) | null;
-  /** Dedupe keys, as the window names them, of its orders on their way to the archive. */
-  readonly inArchive: Set<string>;
+  /** Its orders on their way to the archive. */
+  readonly inArchive: OrderedList<OnTheWay>;
   /** Its orders for the archive. */
   readonly ring: RingReader;
   readonly take: TakeOrder;
@@ -257,7 +269,7 @@ export class ShardThreads {
       snapshot: null,
       asked: new Map(),
       drained: null,
-      inArchive: new Set(),
+      inArchive: new OrderedList(),
       ring: new RingReader(start.rings.orders),
       answers: new AnswerWriter(start.rings.answers),
       answering: false,
@@ -289,7 +301,8 @@ export class ShardThreads {
     const { log, clock, restarted } = this.#modules;
     // What it had told before its end is taken as if it lived.
     member.ring.readAll(member.take);
-    this.#window.abandoned(ownerOf(index), clock() - LAST_US, (key) => member.inArchive.has(key));
+    const inArchive = new Set([...member.inArchive].map(({ key }) => key.slice(0, KEY_DIGITS)));
+    this.#window.abandoned(ownerOf(index), clock() - LAST_US, (key) => inArchive.has(key));
     if (this.#ending || this.#starting) return;
     restarted();
     if (snapshot !== null) {
@@ -379,14 +392,14 @@ export class ShardThreads {
     if (archive === null) throw new Error('a sender archives nothing');
     const owner = ownerOf(member.index);
     const { key } = order;
-    const name = key === null ? '' : key.slice(0, KEY_DIGITS);
-    if (key !== null) member.inArchive.add(name);
+    const way = key === null ? null : new OnTheWay(key);
+    if (way !== null) member.inArchive.add(way);
     this.#inArchive += 1;
     archive.append({ order, receivedAtUs }, (error) => {
       this.#inArchive -= 1;
-      if (key !== null) {
-        this.#window.settled(key, owner, error === null);
-        member.inArchive.delete(name);
+      if (way !== null) {
+        this.#window.settled(way.key, owner, error === null);
+        member.inArchive.delete(way);
       }
       this.#settled(member, number, error);
       this.#gather();
