@@ -70,7 +70,7 @@ function processes(): { pid: number; uid: number; program: string; arguments: st
   });
 }
 
-/** Whether root can open a connection to HOST:PORT; a firewall that drops is seen by the time that passes. */
+/** What a connection to HOST:PORT comes to; a firewall that drops is seen by the time that passes. */
 async function connects(place: string): Promise<string> {
   const [host = '', port = ''] = place.split(':');
   const { promise, resolve } = Promise.withResolvers<string>();
@@ -79,6 +79,21 @@ async function connects(place: string): Promise<string> {
   socket.once('connect', () => resolve('connected'));
   socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'error'));
   return promise.finally(() => socket.destroy());
+}
+
+/** The same for users and places, `UID,…;HOST:PORT,…`, all at once. @returns what came of each, by user and place */
+async function connectsAs(argument: string): Promise<Record<string, Record<string, string>>> {
+  const [users = '', places = ''] = argument.split(';');
+  const tried: Promise<readonly [string, Record<string, string>]>[] = [];
+  for (const uid of users.split(',')) {
+    process.seteuid?.(Number(uid));
+    const found = places.split(',').map(async (place) => [place, await connects(place)] as const);
+    // A socket belongs to whoever opens it, and that is a tick later.
+    await new Promise((resolve) => setImmediate(resolve));
+    process.seteuid?.(0);
+    tried.push(Promise.all(found).then((entries) => [uid, Object.fromEntries(entries)] as const));
+  }
+  return Object.fromEntries(await Promise.all(tried));
 }
 
 const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
@@ -133,6 +148,7 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
       '*.service',
     ),
   connect: (place) => connects(place),
+  connectAs: (argument) => connectsAs(argument),
   get: async (url) => (await fetch(url)).text(),
   memory: () => text('/proc/meminfo'),
   archived: async (folder) => (await readArchivedOrders(folder)).map((order) => hash('sha256', order)),

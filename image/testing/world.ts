@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { hash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createUserClient, type UserClient } from '../../devnet/client.ts';
@@ -35,6 +36,21 @@ export async function eventually<T>(attempt: () => Promise<T>, seconds = HANG_S)
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
   }
+}
+
+/** What a forwarded port says to a request before it is closed or has been silent for a while. */
+export function answerOf(port: number): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const socket = connect({ host: '127.0.0.1', port });
+  let received = '';
+  socket.setTimeout(3000, () => resolve(received));
+  socket.on('connect', () => socket.write('GET / HTTP/1.0\r\n\r\n'));
+  socket.on('data', (chunk) => {
+    received += chunk.toString();
+  });
+  socket.on('close', () => resolve(received));
+  socket.on('error', () => resolve(received));
+  return promise.finally(() => socket.destroy());
 }
 
 interface ListedNode {
