@@ -74,5 +74,8 @@ export async function exposureOf(
   const command = ['systemd-analyze', 'security', '--offline=true', '--root=/work2/root', '--no-pager'];
   const printed = await runTool([...command, ...units], { tools, mounts: { '/work2': folder } });
   const scores = printed.matchAll(/exposure level for (\S+): ([\d.]+)/gu);
-  return new Map([...scores].map(([, unit = '', score]) => [unit, Number(score)]));
+  // It takes a template as one of its instances.
+  return new Map(
+    [...scores].map(([, unit = '', score]) => [unit.replace('@test_instance', '@'), Number(score)]),
+  );
 }
