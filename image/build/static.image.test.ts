@@ -22,7 +22,7 @@ import { accounts, unitText } from './units.ts';
 const SOURCES = join(import.meta.dirname, '../..');
 
 /** What looks into all of a development machine is more exposed than the others. */
-const EXPOSED: Readonly<Record<string, number>> = { 'report-standin.service': 3.2 };
+const EXPOSED: Readonly<Record<string, number>> = { 'report-standin.service': 3.5 };
 
 function temporary(): string {
   const folder = mkdtempSync(join(tmpdir(), 'image-static-'));

@@ -121,9 +121,10 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
       .map((line) => line.split(' ')[0]),
   read: (file) => attempt(() => text(file)),
   modes: (pattern) =>
-    globSync(pattern).map((path) => {
-      const { mode, uid } = lstatSync(path);
-      return { path, mode: mode.toString(8), uid };
+    globSync(pattern).flatMap((path) => {
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      // It may be gone by now.
+      return found === undefined ? [] : [{ path, mode: found.mode.toString(8), uid: found.uid }];
     }),
   exists: (file) => existsSync(file),
   writable: (file) => attempt(() => openSync(file, 'w')),

@@ -25,6 +25,9 @@ const PASSWORD = 'a password of the operator';
 /** Without a password, with a wrong one, too many attempts. */
 const REFUSALS = [401, 403, 429, 503];
 
+/** What the operator's log says of a boot that is through. */
+export const BOOTED = ['time', 'config', 'disk', 'node'].map((step) => `boot ${step} done`);
+
 /** Tries again until it does not throw. */
 export async function eventually<T>(attempt: () => Promise<T>, seconds = HANG_S): Promise<T> {
   const deadline = Date.now() + seconds * 1000;
@@ -242,7 +245,21 @@ export class World {
     });
   }
 
-  /** The same without credentials. */
+  /**
+   * Waits until the operator's log shows all of these: what a step reports takes a moment to get there.
+   * @returns the log
+   */
+  logged(...texts: readonly string[]): Promise<string> {
+    return eventually(async () => {
+      const { status, text } = await this.operator('/logs');
+      const missing = texts.filter((one) => !text.includes(one));
+      if (status !== 200 || missing.length > 0)
+        throw new Error(`the operator's log (${status}) lacks ${missing.join(', ')}:\n${text}`);
+      return text;
+    });
+  }
+
+  /** Asks the operator API without credentials. */
   stranger(path: string): Promise<OperatorAnswer> {
     return eventually(() => askOperator(path, {}));
   }

@@ -18,7 +18,7 @@ import { programsOf } from '../profiles.ts';
 import { servicesOf } from '../services.ts';
 import { DEVELOPMENT } from '../surroundings.ts';
 import { exposureOf, filesOf, programsIn, unpackRoot, unwanted } from '../testing/tree.ts';
-import { answerOf, eventually, World } from '../testing/world.ts';
+import { answerOf, BOOTED, eventually, World } from '../testing/world.ts';
 import { FORWARDED } from './stand-ins.ts';
 
 const SOURCES = join(import.meta.dirname, '../..');
@@ -203,8 +203,7 @@ test('it boots, fetches its private programs by digest alone, and runs; nothing 
   const answers = await Promise.all(CLOSED.map(async (port) => [port, await answerOf(port + SHIFT)]));
   console.log(`nothing at ${CLOSED.join(', ')}`);
   expect(answers).toEqual(CLOSED.map((port) => [port, '']));
-  const { text } = await world.operator('/logs');
-  for (const step of ['time', 'config', 'disk', 'node']) expect(text).toContain(`boot ${step} done`);
+  await world.logged(...BOOTED);
   // B7: from the kernel on, the port that the host reads is silent.
   const [, afterFirmware = ''] = world.machine.console.split(/BdsDxe: starting [^\n]*\n/u);
   expect(afterFirmware.replaceAll(/^EFI stub: [^\n]*\n/gmu, '').trim()).toBe('');
