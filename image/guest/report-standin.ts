@@ -126,7 +126,8 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
       // It may be gone by now.
       return found === undefined ? [] : [{ path, mode: found.mode.toString(8), uid: found.uid }];
     }),
-  exists: (file) => existsSync(file),
+  // As the first program sees it: from a unit the credentials of others are hidden.
+  exists: (file) => existsSync(`/proc/1/root${file}`),
   writable: (file) => attempt(() => openSync(file, 'w')),
   sysctl: (name) => attempt(() => text(`/proc/sys/${name.replaceAll('.', '/')}`)),
   environment: () => globSync('/proc/[0-9]*/environ').map((file) => attempt(() => text(file))),
