@@ -19,7 +19,7 @@ import { servicesOf } from '../services.ts';
 import { DEVELOPMENT } from '../surroundings.ts';
 import { exposureOf, filesOf, programsIn, unpackRoot, unwanted } from '../testing/tree.ts';
 import { answerOf, BOOTED, eventually, World } from '../testing/world.ts';
-import { FORWARDED } from './stand-ins.ts';
+import { FORWARDED, onThisSide } from './stand-ins.ts';
 
 const SOURCES = join(import.meta.dirname, '../..');
 const CONFIGURATION = {
@@ -33,7 +33,6 @@ const CLOSED = [
   22, 3500, 5542, 5543, 6060, 6070, 6148, 7937, 8090, 8405, 8545, 8551, 8645, 9001, 9100, 14_727, 40_192,
 ];
 const TOLD = { reth: 30_303, lighthouse: 9000, 'rbuilder-operator': 6000 } as const;
-const SHIFT = 20_000;
 
 /** Listens on the ports of its row and says its name to whoever connects; the builder says what orders it has, too. */
 function dummy(name: string): string {
@@ -80,7 +79,7 @@ const dummies = new Map<string, string>();
 /** What a port says to whoever connects. @throws Error when nobody answers */
 function told(port: number): Promise<{ dummy: string; orders: string[] }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ dummy: string; orders: string[] }>();
-  const socket = connect({ host: '127.0.0.1', port: port + SHIFT });
+  const socket = connect({ host: '127.0.0.1', port: onThisSide(port) });
   let text = '';
   socket.on('data', (chunk) => {
     text += chunk.toString();
@@ -165,7 +164,7 @@ test('it boots, fetches its private programs by digest alone, and runs; nothing 
     await world.boot({
       forwards: {
         ...FORWARDED,
-        ...Object.fromEntries([...Object.values(TOLD), ...CLOSED].map((port) => [port, port + SHIFT])),
+        ...Object.fromEntries([...Object.values(TOLD), ...CLOSED].map((port) => [port, onThisSide(port)])),
       },
     });
     // Built into the image: they run without the release host.
@@ -200,7 +199,7 @@ test('it boots, fetches its private programs by digest alone, and runs; nothing 
     releases.closeAllConnections();
   }
   // B8: what the table does not open is shut.
-  const answers = await Promise.all(CLOSED.map(async (port) => [port, await answerOf(port + SHIFT)]));
+  const answers = await Promise.all(CLOSED.map(async (port) => [port, await answerOf(onThisSide(port))]));
   console.log(`nothing at ${CLOSED.join(', ')}`);
   expect(answers).toEqual(CLOSED.map((port) => [port, '']));
   await world.logged(...BOOTED);
