@@ -5,7 +5,7 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type DebianLock, type LockedDeb, type NpmLock, privateApt, withTarball } from './lock.ts';
+import { type DebianLock, type LockedDeb, type NpmLock, privateApt, withTarballs } from './lock.ts';
 import type { Progress } from './progress.ts';
 import { runHost, ToolError } from './sandbox.ts';
 import type { Store } from './store.ts';
@@ -77,8 +77,8 @@ export async function fetchNpm(store: Store, lock: NpmLock, progress: Progress):
   const missing = lock.packages.filter((tarball) => !store.has(tarball));
   if (missing.length === 0) return;
   progress(`fetching ${missing.length} of ${lock.packages.length} packages of npm`);
-  for (const tarball of missing) {
-    const { name, version } = tarball;
-    await withTarball(name, version, (path) => store.take(`${name} ${version}`, path, tarball));
-  }
+  await withTarballs(missing, async (files) => {
+    for (const [index, tarball] of missing.entries())
+      await store.take(`${tarball.name} ${tarball.version}`, files[index] ?? '', tarball);
+  });
 }

@@ -166,33 +166,33 @@ export function productionPackages(
  * @throws Error naming the package whose tarball does not have that integrity
  */
 export async function makeNpmLock(store: Store, packageLock: string): Promise<NpmLock> {
-  const packages: LockedTarball[] = [];
-  for (const { path, name, version, integrity } of productionPackages(packageLock)) {
-    const digest = await withTarball(name, version, async (file) => {
+  const wanted = productionPackages(packageLock);
+  return withTarballs(wanted, async (files) => {
+    const packages: LockedTarball[] = [];
+    for (const [index, { path, name, version, integrity }] of wanted.entries()) {
+      const file = files[index] ?? '';
       const sha512 = createHash('sha512').update(readFileSync(file)).digest('base64');
       if (integrity !== `sha512-${sha512}`)
         throw new Error(`${name} ${version}: not what package-lock.json names`);
       const found = await digestOf(file);
       await store.take(`${name} ${version}`, file, found);
-      return found;
-    });
-    packages.push({ path, name, version, ...digest });
-  }
-  return { packages };
+      packages.push({ path, name, version, ...found });
+    }
+    return { packages };
+  });
 }
 
-/** Hands on the tarball of a package of the npm registry. */
-export async function withTarball<T>(
-  name: string,
-  version: string,
-  use: (file: string) => Promise<T>,
+/** Hands on the tarballs of packages of the npm registry, in the same order, all brought by one client. */
+export async function withTarballs<T>(
+  packages: readonly { readonly name: string; readonly version: string }[],
+  use: (files: readonly string[]) => Promise<T>,
 ): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), 'image-npm-'));
   try {
-    const printed = await runHost(['npm', 'pack', '--silent', '--ignore-scripts', `${name}@${version}`], {
-      cwd: folder,
-    });
-    return await use(join(folder, printed.trim().split('\n').at(-1) ?? ''));
+    const names = packages.map(({ name, version }) => `${name}@${version}`);
+    const printed = await runHost(['npm', 'pack', '--silent', '--ignore-scripts', ...names], { cwd: folder });
+    const files = printed.trim().split('\n').slice(-packages.length);
+    return await use(files.map((file) => join(folder, file)));
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

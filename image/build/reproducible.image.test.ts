@@ -22,16 +22,10 @@ const SOURCES = join(import.meta.dirname, '../..');
 
 /** The project's sources elsewhere, in another order on disk, and so the packages in its locks. */
 function copySources(target: string): void {
-  const files = globSync(
-    [
-      '*.ts',
-      'package*.json',
-      '{attested,devnet,egress,identity,image,ingress,metrics,operator,pipeline}/**/*.{ts,json}',
-    ],
-    {
-      cwd: SOURCES,
-    },
-  );
+  const files = globSync('**/*.{ts,json}', {
+    cwd: SOURCES,
+    exclude: (path) => path === 'node_modules',
+  });
   for (const path of files.toSorted().toReversed()) {
     mkdirSync(dirname(join(target, path)), { recursive: true });
     cpSync(join(SOURCES, path), join(target, path));
@@ -44,7 +38,9 @@ function copySources(target: string): void {
 
 test('the same bytes elsewhere: folder, file system, umask, zone, locale, clock, user, home, host, order, one CPU', async () => {
   // In a namespace of loopback alone, so neither build can have fetched anything (R3).
-  expect(Object.keys(networkInterfaces()).filter((name) => name !== 'lo')).toEqual([]);
+  const interfaces = Object.keys(networkInterfaces());
+  expect(interfaces.filter((name) => name !== 'lo')).toEqual([]);
+  console.log(`built with the network interfaces: ${interfaces.join(', ')}`);
   const folder = mkdtempSync(join(tmpdir(), 'image-second-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const sources = join(folder, 'a/deeper/place for sources');
@@ -57,11 +53,11 @@ test('the same bytes elsewhere: folder, file system, umask, zone, locale, clock,
   mkdirSync(built);
   chmodSync(folder, 0o777);
   // It works on another file system, where an earlier build has left something behind.
-  const script = `umask 077; hostname elsewhere; mkdir "$4/ram"; mount -t tmpfs ram "$4/ram"
+  const script = `umask 077; hostname elsewhere; umask; hostname; id -u; mkdir "$4/ram"; mount -t tmpfs ram "$4/ram"
 mkdir "$4/ram/out"; echo left over > "$4/ram/out/disk.raw"
 taskset -c 0 env -i PATH="$PATH" HOME=/nowhere TZ=Asia/Kathmandu LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 ORDERFLOW_IMAGE_STORE="$1" IMAGE_FAKETIME="@2031-05-06 07:08:09" "$2" "$3" build --out "$4/ram/out" && cp -R "$4/ram/out" "$4/out"`;
   // Inside its own user namespace the builder has another id than outside.
-  const { status, stderr } = spawnSync(
+  const { status, stdout, stderr } = spawnSync(
     'unshare',
     [
       '--user',
@@ -82,6 +78,7 @@ taskset -c 0 env -i PATH="$PATH" HOME=/nowhere TZ=Asia/Kathmandu LANG=tr_TR.UTF-
     { encoding: 'utf8' },
   );
   expect(status, stderr).toBe(0);
+  console.log(`again with umask, host and user ${stdout.trim().replaceAll('\n', ', ')} in ${sources}`);
   const image = inject('image');
   const output = join(built, 'out');
   const read = (at: string): Entry[] => JSON.parse(readFileSync(join(at, 'files.json'), 'utf8')) as Entry[];

@@ -24,8 +24,10 @@ import { reportStep } from './step.ts';
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 10_000;
+/** Slow: at first the way to the hub is not there yet, and everything else waits for this. */
+const GROWTH = 1.2;
 /** On an action somebody waits for the end. */
-const TRIES_ON_ACTION = 4;
+const TRIES_ON_ACTION = 6;
 const ACTIONS = '/usr/share/orderflow/operator-actions.toml';
 const PRIVATE_PROGRAMS = '/etc/private-programs.json';
 /** A link, there once the data disk is open: then nobody needs its key any more. Its target is not shown to us. */
@@ -82,7 +84,7 @@ async function render(): Promise<void> {
 }
 
 reportStep('config', 'running');
-for (let delay = FIRST_WAIT_MS, tries = 1; ; delay = Math.min(delay * 2, LONGEST_WAIT_MS), tries++) {
+for (let delay = FIRST_WAIT_MS, tries = 1; ; delay = Math.min(delay * GROWTH, LONGEST_WAIT_MS), tries++) {
   try {
     await render();
     break;
@@ -95,7 +97,7 @@ for (let delay = FIRST_WAIT_MS, tries = 1; ; delay = Math.min(delay * 2, LONGEST
       process.exitCode = 1;
       break;
     }
-    console.log(`configuration: ${reason}; next try in ${delay / 1000} s`);
+    console.log(`configuration: ${reason}; next try in ${(delay / 1000).toFixed(1)} s`);
     await wait(delay);
   }
 }

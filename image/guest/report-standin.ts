@@ -70,7 +70,7 @@ function processes(): { pid: number; uid: number; program: string; arguments: st
   });
 }
 
-/** Whether root can open a connection to HOST:PORT; a firewall that drops is seen by the time that passes. */
+/** What a connection to HOST:PORT comes to; a firewall that drops is seen by the time that passes. */
 async function connects(place: string): Promise<string> {
   const [host = '', port = ''] = place.split(':');
   const { promise, resolve } = Promise.withResolvers<string>();
@@ -79,6 +79,21 @@ async function connects(place: string): Promise<string> {
   socket.once('connect', () => resolve('connected'));
   socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'error'));
   return promise.finally(() => socket.destroy());
+}
+
+/** The same for users and places, `UID,…;HOST:PORT,…`, all at once. @returns what came of each, by user and place */
+async function connectsAs(argument: string): Promise<Record<string, Record<string, string>>> {
+  const [users = '', places = ''] = argument.split(';');
+  const tried: Promise<readonly [string, Record<string, string>]>[] = [];
+  for (const uid of users.split(',')) {
+    process.seteuid?.(Number(uid));
+    const found = places.split(',').map(async (place) => [place, await connects(place)] as const);
+    // A socket belongs to whoever opens it, and that is a tick later.
+    await new Promise((resolve) => setImmediate(resolve));
+    process.seteuid?.(0);
+    tried.push(Promise.all(found).then((entries) => [uid, Object.fromEntries(entries)] as const));
+  }
+  return Object.fromEntries(await Promise.all(tried));
 }
 
 const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
@@ -106,11 +121,13 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
       .map((line) => line.split(' ')[0]),
   read: (file) => attempt(() => text(file)),
   modes: (pattern) =>
-    globSync(pattern).map((path) => {
-      const { mode, uid } = lstatSync(path);
-      return { path, mode: mode.toString(8), uid };
+    globSync(pattern).flatMap((path) => {
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      // It may be gone by now.
+      return found === undefined ? [] : [{ path, mode: found.mode.toString(8), uid: found.uid }];
     }),
-  exists: (file) => existsSync(file),
+  // As the first program sees it: from a unit the credentials of others are hidden.
+  exists: (file) => existsSync(`/proc/1/root${file}`),
   writable: (file) => attempt(() => openSync(file, 'w')),
   sysctl: (name) => attempt(() => text(`/proc/sys/${name.replaceAll('.', '/')}`)),
   environment: () => globSync('/proc/[0-9]*/environ').map((file) => attempt(() => text(file))),
@@ -133,6 +150,7 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
       '*.service',
     ),
   connect: (place) => connects(place),
+  connectAs: (argument) => connectsAs(argument),
   get: async (url) => (await fetch(url)).text(),
   memory: () => text('/proc/meminfo'),
   archived: async (folder) => (await readArchivedOrders(folder)).map((order) => hash('sha256', order)),

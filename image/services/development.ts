@@ -34,7 +34,7 @@ export function developmentServices(): Service[] {
         start: `${GUEST}/report-standin.js`,
         wantedBy: ['multi-user.target'],
         network: ['AF_INET'],
-        capabilities: ['CAP_SYS_PTRACE', 'CAP_DAC_READ_SEARCH', 'CAP_SYS_ADMIN'],
+        capabilities: ['CAP_SYS_PTRACE', 'CAP_DAC_READ_SEARCH', 'CAP_SYS_ADMIN', 'CAP_SETUID'],
         jit: true,
         lines: [
           'PrivateDevices=no',

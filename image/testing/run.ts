@@ -3,20 +3,23 @@
  * and tests run in network namespaces with loopback alone. Ends with `N passed, N failed`; what is missing on the
  * machine fails, nothing is skipped.
  *
- * Two machines run at a time, each with a namespace of its own: the tests that keep one for long beside all others.
+ * Two files run at a time, each with a namespace of its own, so two machines at most: as many as there are cores.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { locksOf, toolsOf } from '../build/build.ts';
 import { fetchDebian, fetchNpm, StaleLock } from '../build/fetch.ts';
 import { progressToStderr } from '../build/progress.ts';
 import { defaultStore } from '../build/store.ts';
 import { runInside } from '../vm/namespace.ts';
-import { testImage } from './paths.ts';
 
 const SOURCES = dirname(dirname(import.meta.dirname));
-const LONG = ['image/vm/boot.image.test.ts', 'image/vm/refusals.image.test.ts'];
+/** Files that boot machines, longest first: so both lanes end at about the same time. The others come last. */
+const BOOTING = ['boot', 'refusals', 'production', 'tamper', 'changed'].map(
+  (name) => `image/vm/${name}.image.test.ts`,
+);
+const LANES = 2;
 const progress = progressToStderr();
 const store = defaultStore();
 const started = performance.now();
@@ -35,19 +38,24 @@ async function fetchAll(): Promise<string> {
   return toolsOf(store, tools.lock, progress);
 }
 
-/** @param name of its report */
-async function vitest(
-  tools: string,
-  folder: string,
-  name: string,
-  args: readonly string[],
-  output?: (chunk: Buffer) => void,
-): Promise<Counts> {
+/**
+ * Runs tests with a line for each that has ended and for what it saw, each line with their name in front.
+ * @param folder for their report
+ */
+async function vitest(tools: string, folder: string, name: string, args: readonly string[]): Promise<Counts> {
   const report = join(folder, `${name}.json`);
   const program = join(SOURCES, 'node_modules/vitest/vitest.mjs');
   const config = ['--config', join(SOURCES, 'image/vitest.config.ts')];
   const reporters = ['--reporter=verbose', '--reporter=json', `--outputFile.json=${report}`];
-  const status = await runInside(tools, [program, 'run', ...config, ...reporters, ...args], output);
+  const decoder = new TextDecoder();
+  let unfinished = '';
+  const say = (text: string): boolean => process.stdout.write(`${name} | ${text}\n`);
+  const status = await runInside(tools, [program, 'run', ...config, ...reporters, ...args], (chunk) => {
+    const lines = `${unfinished}${decoder.decode(chunk, { stream: true })}`.split('\n');
+    unfinished = lines.pop() ?? '';
+    for (const line of lines) say(line);
+  });
+  if (unfinished !== '') say(unfinished);
   try {
     const found = JSON.parse(readFileSync(report, 'utf8')) as {
       numTotalTests: number;
@@ -57,31 +65,28 @@ async function vitest(
     // A file that does not load has no test to fail, and an unhandled error fails the run alone.
     return { passed, failed: Math.max(total - passed, status === 0 && total > 0 ? 0 : 1) };
   } catch (error) {
-    process.stderr.write(`no report from vitest: ${String(error)}\n`);
+    say(`no report from vitest: ${String(error)}`);
     return { passed: 0, failed: 1 };
   }
 }
 
-async function testAll(tools: string, filters: readonly string[]): Promise<Counts[]> {
-  const folder = mkdtempSync(join(tmpdir(), 'image-test-'));
-  try {
-    if (filters.length > 0) return [await vitest(tools, folder, 'some', filters)];
-    const kept: Buffer[] = [];
-    const counts = await Promise.all([
-      vitest(tools, folder, 'long', LONG),
-      vitest(
-        tools,
-        folder,
-        'others',
-        LONG.flatMap((file) => ['--exclude', file]),
-        (chunk) => kept.push(chunk),
-      ),
-    ]);
-    process.stdout.write(Buffer.concat(kept));
-    return counts;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+async function testAll(tools: string, folder: string, filters: readonly string[]): Promise<Counts[]> {
+  if (filters.length > 0) return [await vitest(tools, folder, 'some', filters)];
+  const others = BOOTING.flatMap((file) => ['--exclude', file]);
+  const waiting = [
+    ...BOOTING.map((file) => ({ name: basename(file, '.image.test.ts'), args: [file] })),
+    { name: 'others', args: others },
+  ];
+  const counts: Counts[] = [];
+  const lane = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const begun = performance.now();
+      counts.push(await vitest(tools, folder, next.name, next.args));
+      process.stdout.write(`${next.name} | ${((performance.now() - begun) / 1000).toFixed(0)} s\n`);
+    }
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+  return counts;
 }
 
 async function run(): Promise<Counts[]> {
@@ -93,9 +98,17 @@ async function run(): Promise<Counts[]> {
     process.stdout.write(`${error.message}\n`);
     return [{ passed: 0, failed: 1 }];
   }
-  const build = [join(SOURCES, 'image/main.ts'), 'build', '--out', testImage(store)];
-  if ((await runInside(tools, build)) !== 0) return [{ passed: 0, failed: 1 }];
-  return testAll(tools, process.argv.slice(2));
+  // Of this run alone: another beside it has its own.
+  const folder = mkdtempSync(join(tmpdir(), 'image-test-'));
+  try {
+    const image = join(folder, 'devnet');
+    if ((await runInside(tools, [join(SOURCES, 'image/main.ts'), 'build', '--out', image])) !== 0)
+      return [{ passed: 0, failed: 1 }];
+    process.env.IMAGE_UNDER_TEST = image;
+    return await testAll(tools, folder, process.argv.slice(2));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 const counts = await run();

@@ -4,7 +4,6 @@ import type { TestProject } from 'vitest/node';
 import { locksOf, toolsOf } from '../build/build.ts';
 import { progressToStderr } from '../build/progress.ts';
 import { defaultStore } from '../build/store.ts';
-import { testImage } from './paths.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -16,8 +15,10 @@ declare module 'vitest' {
 }
 
 export default async function setup(project: TestProject): Promise<void> {
+  const image = process.env.IMAGE_UNDER_TEST;
+  if (image === undefined) throw new Error('there is no image: run `npm run test:image -- FILTER`');
   const store = defaultStore();
   const { tools } = locksOf(join(import.meta.dirname, '../..'), 'devnet');
-  project.provide('image', testImage(store));
+  project.provide('image', image);
   project.provide('tools', await toolsOf(store, tools.lock, progressToStderr()));
 }

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { hash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createUserClient, type UserClient } from '../../devnet/client.ts';
@@ -24,6 +25,9 @@ const PASSWORD = 'a password of the operator';
 /** Without a password, with a wrong one, too many attempts. */
 const REFUSALS = [401, 403, 429, 503];
 
+/** What the operator's log says of a boot that is through. */
+export const BOOTED = ['time', 'config', 'disk', 'node'].map((step) => `boot ${step} done`);
+
 /** Tries again until it does not throw. */
 export async function eventually<T>(attempt: () => Promise<T>, seconds = HANG_S): Promise<T> {
   const deadline = Date.now() + seconds * 1000;
@@ -35,6 +39,21 @@ export async function eventually<T>(attempt: () => Promise<T>, seconds = HANG_S)
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
   }
+}
+
+/** What a forwarded port says to a request before it is closed or has been silent for a while. */
+export function answerOf(port: number): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const socket = connect({ host: '127.0.0.1', port });
+  let received = '';
+  socket.setTimeout(3000, () => resolve(received));
+  socket.on('connect', () => socket.write('GET / HTTP/1.0\r\n\r\n'));
+  socket.on('data', (chunk) => {
+    received += chunk.toString();
+  });
+  socket.on('close', () => resolve(received));
+  socket.on('error', () => resolve(received));
+  return promise.finally(() => socket.destroy());
 }
 
 interface ListedNode {
@@ -226,7 +245,21 @@ export class World {
     });
   }
 
-  /** The same without credentials. */
+  /**
+   * Waits until the operator's log shows all of these: what a step reports takes a moment to get there.
+   * @returns the log
+   */
+  logged(...texts: readonly string[]): Promise<string> {
+    return eventually(async () => {
+      const { status, text } = await this.operator('/logs');
+      const missing = texts.filter((one) => !text.includes(one));
+      if (status !== 200 || missing.length > 0)
+        throw new Error(`the operator's log (${status}) lacks ${missing.join(', ')}:\n${text}`);
+      return text;
+    });
+  }
+
+  /** Asks the operator API without credentials. */
   stranger(path: string): Promise<OperatorAnswer> {
     return eventually(() => askOperator(path, {}));
   }

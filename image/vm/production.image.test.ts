@@ -3,7 +3,7 @@
  * machine's stand-ins outside. Nobody looks into it from inside: what is seen is what its open ports say.
  */
 import { hash, randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,11 +14,12 @@ import { createOrderSource } from '../../devnet/orders.ts';
 import { type Artifact, artifacts } from '../artifacts.ts';
 import { build, differingOutputs } from '../build/build.ts';
 import { defaultStore, digestOf } from '../build/store.ts';
-import type { Entry } from '../build/tree.ts';
 import { programsOf } from '../profiles.ts';
+import { servicesOf } from '../services.ts';
 import { DEVELOPMENT } from '../surroundings.ts';
-import { eventually, World } from '../testing/world.ts';
-import { FORWARDED } from './stand-ins.ts';
+import { exposureOf, filesOf, programsIn, unpackRoot, unwanted } from '../testing/tree.ts';
+import { answerOf, BOOTED, eventually, World } from '../testing/world.ts';
+import { FORWARDED, onThisSide } from './stand-ins.ts';
 
 const SOURCES = join(import.meta.dirname, '../..');
 const CONFIGURATION = {
@@ -27,8 +28,11 @@ const CONFIGURATION = {
   github_token: 'a-token',
   rbuilder: { coinbase_secret_key: '11'.repeat(32), relay_secret_key: '22'.repeat(32) },
 };
+/** Guest ports that must not answer. */
+const CLOSED = [
+  22, 3500, 5542, 5543, 6060, 6070, 6148, 7937, 8090, 8405, 8545, 8551, 8645, 9001, 9100, 14_727, 40_192,
+];
 const TOLD = { reth: 30_303, lighthouse: 9000, 'rbuilder-operator': 6000 } as const;
-const SHIFT = 20_000;
 
 /** Listens on the ports of its row and says its name to whoever connects; the builder says what orders it has, too. */
 function dummy(name: string): string {
@@ -75,7 +79,7 @@ const dummies = new Map<string, string>();
 /** What a port says to whoever connects. @throws Error when nobody answers */
 function told(port: number): Promise<{ dummy: string; orders: string[] }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ dummy: string; orders: string[] }>();
-  const socket = connect({ host: '127.0.0.1', port: port + SHIFT });
+  const socket = connect({ host: '127.0.0.1', port: onThisSide(port) });
   let text = '';
   socket.on('data', (chunk) => {
     text += chunk.toString();
@@ -125,15 +129,23 @@ test('it is the same twice, and holds neither a stand-in nor a program that is n
   const second = join(folder, 'second');
   await buildTo(second);
   expect(await differingOutputs(output, second)).toEqual([]);
-  const files = JSON.parse(readFileSync(join(output, 'files.json'), 'utf8')) as Entry[];
+  const files = filesOf(output);
   const built = manifest.filter(({ when }) => when === 'build').map(({ target }) => target);
-  const programs = files
-    .filter(({ type, mode }) => type === 'file' && Number.parseInt(mode, 8) & 0o111)
-    .map(({ path }) => path)
-    .filter((path) => !path.includes('ld-linux'));
-  expect(programs.sort()).toEqual([...programsOf('production'), ...built].sort());
+  const programs = programsIn(files);
+  expect(programs).toEqual([...programsOf('production'), ...built].sort());
+  expect(unwanted(files)).toEqual([]);
   expect(files.filter(({ path }) => /stand-?in|attestation\/mock/u.test(path))).toEqual([]);
   console.log(`${programs.length} programs and the loader, ${files.length} entries`);
+  const units = servicesOf('production', DEVELOPMENT).flatMap(({ unit, run }) =>
+    run === undefined ? [] : [unit],
+  );
+  await unpackRoot(output, inject('tools'), folder);
+  const exposure = await exposureOf(folder, inject('tools'), units);
+  expect([...exposure.keys()].sort()).toEqual([...units].sort());
+  for (const [unit, score] of exposure) {
+    console.log(`exposed ${score.toFixed(1)} ${unit}`);
+    expect(score, unit).toBeLessThanOrEqual(2);
+  }
 });
 
 test('it boots, fetches its private programs by digest alone, and runs; nothing is said on its console', async () => {
@@ -152,7 +164,7 @@ test('it boots, fetches its private programs by digest alone, and runs; nothing 
     await world.boot({
       forwards: {
         ...FORWARDED,
-        ...Object.fromEntries(Object.values(TOLD).map((port) => [port, port + SHIFT])),
+        ...Object.fromEntries([...Object.values(TOLD), ...CLOSED].map((port) => [port, onThisSide(port)])),
       },
     });
     // Built into the image: they run without the release host.
@@ -186,9 +198,13 @@ test('it boots, fetches its private programs by digest alone, and runs; nothing 
     releases.close();
     releases.closeAllConnections();
   }
-  const { text } = await world.operator('/logs');
-  for (const step of ['time', 'config', 'disk', 'node']) expect(text).toContain(`boot ${step} done`);
+  // B8: what the table does not open is shut.
+  const answers = await Promise.all(CLOSED.map(async (port) => [port, await answerOf(onThisSide(port))]));
+  console.log(`nothing at ${CLOSED.join(', ')}`);
+  expect(answers).toEqual(CLOSED.map((port) => [port, '']));
+  await world.logged(...BOOTED);
   // B7: from the kernel on, the port that the host reads is silent.
   const [, afterFirmware = ''] = world.machine.console.split(/BdsDxe: starting [^\n]*\n/u);
   expect(afterFirmware.replaceAll(/^EFI stub: [^\n]*\n/gmu, '').trim()).toBe('');
+  console.log(`of ${world.machine.console.length} bytes on the console none is from kernel or services`);
 });

@@ -41,8 +41,7 @@ test('garbage and a null cipher are refused and left alone; a format that was cu
     expect(await world.machine.report<string>('unit', unit), unit).toContain('ActiveState=inactive');
   expect(readStart(world.dataDisk).equals(garbage)).toBe(true);
   // The operator sees which check failed.
-  const log = await world.operator('/logs');
-  expect(log.text).toContain('boot disk failed refused: no LUKS header');
+  await world.logged('boot disk failed refused: no LUKS header');
 
   // The step is tried again and again, each time with what is on the disk then.
   const ours = await headerOf(inject('tools'), {});

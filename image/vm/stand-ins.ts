@@ -22,6 +22,8 @@ import { type Quotes, startQuotes } from './quotes.ts';
 
 /** Where the machine's ports are on this side. */
 export const FORWARDED = { 80: 10_081, 443: 10_443, 3535: 13_535, 5544: 15_544, 7936: 17_936 } as const;
+/** Where any other guest port is: below those that the kernel gives to whoever asks for none in particular. */
+export const onThisSide = (guest: number): number => 20_000 + (guest % 10_000);
 const HUB_PORT = 14_892;
 
 export interface StandIns {
