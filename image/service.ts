@@ -6,8 +6,13 @@ export interface Port {
   readonly protocol: 'tcp' | 'udp';
   /** loopback: only services of the machine; all: open in the firewall. */
   readonly open: 'loopback' | 'all';
+  /** Open to the addresses of this set alone, which the configuration fills. */
+  readonly from?: AddressSet;
   readonly what: string;
 }
+
+/** Sets of addresses in the firewall. */
+export type AddressSet = 'operator' | 'ssh';
 
 /** A connection that the firewall lets out, by the service's user. */
 export interface Call {
@@ -84,6 +89,8 @@ export const NODE = '/usr/bin/node';
 export const APP = '/usr/lib/orderflow';
 export const GUEST = `${NODE} ${APP}/image/guest`;
 
+/** The serial by which the data disk is found. */
+export const DATA_DISK = 'persistent';
 /** Folder of the encrypted disk, and its unit. */
 export const PERSISTENT = '/var/lib/persistent';
 export const MOUNTED = 'var-lib-persistent.mount';

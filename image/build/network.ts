@@ -1,17 +1,30 @@
 /** Writes the firewall and the edge's configuration from the service table. */
-import type { Call, Service } from '../service.ts';
+import { ANYWHERE } from '../guest/config.ts';
+import type { AddressSet, Call, Service } from '../service.ts';
+
+/** Until the configuration is there anybody may watch the boot, and nobody logs in. */
+const AT_FIRST: Readonly<Record<AddressSet, readonly string[]>> = { operator: [ANYWHERE], ssh: [] };
 
 /** The table of nftables: drop by default in both directions, each drop counted. */
 export function firewall(services: readonly Service[]): string {
   const opened = services.flatMap(({ listens }) => listens).filter(({ open }) => open === 'all');
   const ports = (protocol: string): string =>
     opened
-      .filter((port) => port.protocol === protocol)
+      .filter((port) => port.protocol === protocol && port.from === undefined)
       .map(({ port }) => port)
       .join(', ');
-  const input = ['tcp', 'udp']
-    .filter((protocol) => ports(protocol) !== '')
-    .map((protocol) => `    ${protocol} dport { ${ports(protocol)} } accept`);
+  const limited = opened.filter(({ from }) => from !== undefined);
+  const input = [
+    ...['tcp', 'udp']
+      .filter((protocol) => ports(protocol) !== '')
+      .map((protocol) => `    ${protocol} dport { ${ports(protocol)} } accept`),
+    ...limited.map(({ from, protocol, port }) => `    ip saddr @${from} ${protocol} dport ${port} accept`),
+  ];
+  const sets = limited.flatMap(({ from }) => {
+    if (from === undefined) return [];
+    const elements = AT_FIRST[from].length === 0 ? '' : ` elements = { ${AT_FIRST[from].join(', ')} }`;
+    return [`  set ${from} { type ipv4_addr; flags interval; auto-merge;${elements} }`];
+  });
   const output = services.flatMap(({ user, calls }) =>
     calls.map(
       (call) => `    meta skuid ${user.uid} ${matchOf(call)} accept comment "${user.name}: ${call.what}"`,
@@ -23,6 +36,7 @@ table inet filter {
   counter input_dropped {}
   counter output_dropped {}
   counter forward_dropped {}
+${sets.join('\n')}
   chain input {
     type filter hook input priority filter; policy drop;
     iifname "lo" accept

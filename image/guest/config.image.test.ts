@@ -138,11 +138,40 @@ describe('configuration', () => {
     });
     const after = readConfig(files.find(({ path }) => path === 'operator-api/config.toml')!.text);
     expect(after.general.basic_auth_secret_hash).toBe(hash);
-    expect([...after.actions.keys()]).toEqual(['reboot', 'fetch_config', 'haproxy_restart']);
+    expect([...after.actions.keys()]).toEqual(['reboot', 'fetch_config', 'haproxy_restart', 'disk_wipe']);
+    // What an action reads is where its upload is, for one user alone, and as long as a serial.
+    const [upload, ...more] = [...after.uploads.values()];
+    expect(more).toEqual([]);
+    expect(upload).toMatchObject({ check: 'none', maxBytes: 64, mode: 0o600 });
+    expect(after.actions.get('disk_wipe')!.command.at(-1)).toBe(upload!.path);
     const before = readConfig(operatorToml({ hash: '', phase: 'boot', actions: '' }));
-    expect([...before.actions.keys()]).toEqual([]);
+    expect([...before.actions.keys(), ...before.uploads.keys()]).toEqual([]);
     expect(before.general.pipe_file).toBe(after.general.pipe_file);
     expect(before.general.tls_key_path).not.toBe(after.general.tls_key_path);
+  });
+
+  test('who may reach the operator API and sshd: anybody and nobody, until the hub says otherwise', () => {
+    const sets = (configuration: object) =>
+      render(JSON.stringify({ ...MINIMAL, ...configuration }), { ...PLAIN, actions: '', ssh: true }).find(
+        ({ path }) => path === 'firewall-sources/sets.nft',
+      )!.text;
+    expect(sets({})).toBe(
+      'flush set inet filter operator\nadd element inet filter operator { 0.0.0.0/0 }\nflush set inet filter ssh\n',
+    );
+    const named = { operator_cidrs: ['192.0.2.1', '198.51.100.0/24'], ssh: { cidrs: ['192.0.2.7/32'] } };
+    expect(sets(named)).toBe(
+      'flush set inet filter operator\nadd element inet filter operator { 192.0.2.1, 198.51.100.0/24 }\n' +
+        'flush set inet filter ssh\nadd element inet filter ssh { 192.0.2.7/32 }\n',
+    );
+    for (const wrong of [
+      '::1',
+      '192.0.2.1/33',
+      '192.0.2.1/8/8',
+      '192.0.2.1 }\nflush ruleset',
+      'localhost',
+      4,
+    ])
+      expect(() => sets({ operator_cidrs: [wrong] }), String(wrong)).toThrow('operator_cidrs: ');
   });
 
   test('addresses of privileged senders carry their names', () => {

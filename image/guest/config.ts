@@ -2,7 +2,7 @@
  * The configuration that a node gets from the hub: its schema, and the files that services read. Values are placed
  * by the target format's own quoting, never by text substitution. Keys that no service here reads are kept out.
  */
-import { isIP } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 import { environmentFile, quoted } from './formats.ts';
 import { operatorToml } from './operator-config.ts';
 
@@ -51,6 +51,21 @@ const addresses = (value: unknown): string | null =>
     ? null
     : 'must be a list of IP addresses, each with the name of its sender after a space if it has one';
 
+/** Every address there is. */
+export const ANYWHERE = '0.0.0.0/0';
+
+/** `ADDRESS` or `ADDRESS/BITS`; the machine speaks IPv4 alone. */
+const networks = (value: unknown): string | null =>
+  Array.isArray(value) && value.length <= 1000 && value.every(isNetwork)
+    ? null
+    : 'must be a list of IPv4 addresses and networks';
+
+function isNetwork(value: unknown): boolean {
+  if (typeof value !== 'string') return false;
+  const [address = '', bits = '32', ...more] = value.split('/');
+  return isIPv4(address) && /^(?:\d|[12]\d|3[0-2])$/u.test(bits) && more.length === 0;
+}
+
 /** `ADDRESS` or `ADDRESS NAME`. */
 function isAddressEntry(value: unknown): boolean {
   if (typeof value !== 'string') return false;
@@ -92,6 +107,7 @@ const FIELDS: readonly Field[] = [
     { key: `haproxy.rate_limit_${rate}_privileged`, fallback: RATE_DEFAULTS[rate][1], check: count },
   ]),
   { key: 'haproxy.rate_limit_privileged_ips', fallback: [], check: addresses },
+  { key: 'operator_cidrs', fallback: [ANYWHERE], check: networks },
   {
     key: 'operator_api.password_hash',
     fallback: '',
@@ -117,6 +133,8 @@ const BUILDER_FIELDS: readonly Field[] = [
 
 /** Read where the image lets somebody in. */
 const SSH_FIELDS: readonly Field[] = [
+  // None: nobody.
+  { key: 'ssh.cidrs', fallback: [], check: networks },
   {
     key: 'ssh.authorized_keys',
     fallback: [],
@@ -190,6 +208,12 @@ export function renderConfig(answer: string, options: RenderOptions): Rendered[]
         ['CERT_HOSTS', (values.get('flowproxy.cert_hosts') as readonly string[]).join(',')],
       ]),
     },
+    {
+      path: 'firewall-sources/sets.nft',
+      text: [['operator', 'operator_cidrs'], ...(ssh ? [['ssh', 'ssh.cidrs']] : [])]
+        .map(([set = '', key = '']) => addressSet(set, values.get(key) as readonly string[]))
+        .join(''),
+    },
     { path: 'haproxy/env', text: environmentFile(limits) },
     { path: 'haproxy/privileged.lst', text: privileged.map(([address]) => `${address}\n`).join('') },
     {
@@ -211,6 +235,12 @@ export function renderConfig(answer: string, options: RenderOptions): Rendered[]
       : []),
     ...(exports ? exportFiles(value) : []),
   ];
+}
+
+/** For nft, which takes a file whole or not at all. */
+function addressSet(name: string, networksOfIt: readonly string[]): string {
+  const add = `add element inet filter ${name} { ${networksOfIt.join(', ')} }\n`;
+  return `flush set inet filter ${name}\n${networksOfIt.length === 0 ? '' : add}`;
 }
 
 function exportFiles(value: (key: string) => string): Rendered[] {

@@ -11,7 +11,7 @@
  * Environment: SERIAL, KEY_FILE (hex). The key is read from where the configuration step left it and removed there: a
  * credential of systemd would stay for as long as the unit is up.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHmac, hkdfSync, randomUUID, timingSafeEqual } from 'node:crypto';
 import {
   closeSync,
@@ -26,9 +26,11 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { diskOf } from './disks.ts';
 import { CIPHER, diskState, FORMATTING, HEADER_BYTES, ITERATIONS, KEY_BYTES } from './luks-header.ts';
 import { reportStep } from './step.ts';
 
+const DEVICES = '/sys/class/block';
 const NAME = 'persistent';
 const MAPPED = `/dev/mapper/${NAME}`;
 /** What the mount unit mounts. */
@@ -44,15 +46,6 @@ const { SERIAL = '', KEY_FILE = '' } = process.env;
 
 /** Whoever reads the journal must see which check failed. */
 class Stop extends Error {}
-
-function diskOf(serial: string): string {
-  const found = readdirSync('/sys/class/block').filter((name) => {
-    const file = `/sys/class/block/${name}/serial`;
-    return existsSync(file) && readFileSync(file, 'utf8').trim() === serial;
-  });
-  if (found.length !== 1) throw new Stop(`${found.length} disks have the serial ${serial}`);
-  return `/dev/${found[0]}`;
-}
 
 function read(path: string, offset: number, length: number): Buffer {
   const file = openSync(path, 'r');
@@ -101,11 +94,11 @@ function open(disk: string, passphrase: Buffer): void {
 }
 
 function volumeBytes(): number {
-  const name = readdirSync('/sys/class/block').find((entry) => {
-    const file = `/sys/class/block/${entry}/dm/name`;
+  const name = readdirSync(DEVICES).find((entry) => {
+    const file = `${DEVICES}/${entry}/dm/name`;
     return existsSync(file) && readFileSync(file, 'utf8').trim() === NAME;
   });
-  return Number(readFileSync(`/sys/class/block/${name}/size`, 'utf8')) * SECTOR;
+  return Number(readFileSync(`${DEVICES}/${name}/size`, 'utf8')) * SECTOR;
 }
 
 function headerHash(header: Buffer, key: Buffer, uuid: string): Buffer {
@@ -165,10 +158,8 @@ function unlock(disk: string, header: Buffer, uuid: string, key: Buffer): void {
   const marker = read(MAPPED, volumeBytes() - MARKER_AREA, BLOCK);
   const kept = marker.subarray(MARKER.length, MARKER.length + 32);
   const whole = marker.subarray(0, MARKER.length).equals(MARKER);
-  if (!whole || !timingSafeEqual(kept, headerHash(header, key, uuid))) {
-    execFileSync('/usr/sbin/cryptsetup', ['close', NAME], { stdio: 'inherit' });
+  if (!whole || !timingSafeEqual(kept, headerHash(header, key, uuid)))
     throw new Stop('the header is not the one that the volume remembers');
-  }
   console.log('data disk: unlocked');
 }
 
@@ -176,7 +167,7 @@ reportStep('disk', 'running');
 try {
   const key = Buffer.from(readFileSync(KEY_FILE, 'utf8').trim(), 'hex');
   if (key.length < 32) throw new Stop('the key has fewer than 32 bytes');
-  const disk = diskOf(SERIAL);
+  const disk = `/dev/${diskOf(SERIAL, DEVICES)}`;
   const header = read(disk, 0, HEADER_BYTES);
   const state = diskState(header);
   if (state.kind === 'refused') throw new Stop(`refused: ${state.check}`);
@@ -192,6 +183,8 @@ try {
 } catch (error) {
   const reason = error instanceof Error ? error.message : String(error);
   console.log(`data disk: ${reason}`);
+  // The next try opens it again; one that somebody uses stays, and cryptsetup says so.
+  if (existsSync(MAPPED)) spawnSync('/usr/sbin/cryptsetup', ['close', NAME], { stdio: 'inherit' });
   reportStep('disk', 'failed', reason);
   process.exitCode = 1;
 }

@@ -30,7 +30,7 @@ export function accessServices(): Service[] {
       from: 'Debian',
       profiles: WITH_SSH,
       user: ROOT,
-      listens: [open(40_192, 'ssh')],
+      listens: [{ ...open(40_192, 'ssh'), from: 'ssh' }],
       calls: [],
       run: {
         type: 'exec',

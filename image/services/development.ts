@@ -41,7 +41,11 @@ export function developmentServices(): Service[] {
           'DeviceAllow=char-virtio-portsdev rw',
           'ProtectProc=default',
           'ProcSubset=all',
-          'ProtectKernelLogs=no',
+          'DevicePolicy=closed',
+          // The machine itself, and the host: what the firewall says is seen from here.
+          'IPAddressDeny=any',
+          'IPAddressAllow=localhost 10.0.2.2',
+          'SystemCallFilter=~@resources',
         ],
       },
     },

@@ -1,5 +1,5 @@
 /** The encrypted data disk. */
-import { ALL, GUEST, ROOT, type Service } from '../service.ts';
+import { ALL, DATA_DISK, GUEST, ROOT, type Service } from '../service.ts';
 
 export function storageServices(): Service[] {
   return [
@@ -20,7 +20,7 @@ export function storageServices(): Service[] {
         capabilities: ['CAP_SYS_ADMIN', 'CAP_IPC_LOCK', 'CAP_MKNOD'],
         network: ['AF_ALG', 'AF_NETLINK'],
         environment: {
-          SERIAL: 'persistent',
+          SERIAL: DATA_DISK,
           KEY_FILE: '/run/node/persistent-setup/disk-key',
           DM_DISABLE_UDEV: 1,
         },

@@ -235,10 +235,12 @@ export class World {
   /**
    * Asks the operator API as its operator. Its certificate is the machine's own, so it is not checked here. A password
    * is set as often as there is none: the API starts anew when the configuration comes.
+   * @param body is posted
    */
-  operator(path: string): Promise<OperatorAnswer> {
+  operator(path: string, body?: string): Promise<OperatorAnswer> {
+    const upload = body === undefined ? {} : { body };
     return eventually(async () => {
-      const answer = await askOperator(path, { password: PASSWORD });
+      const answer = await askOperator(path, { password: PASSWORD, ...upload });
       if (!REFUSALS.includes(answer.status)) return answer;
       await askOperator('/api/v1/set-basic-auth', { body: PASSWORD });
       throw new Error(`the operator API answers ${answer.status}`);
@@ -309,9 +311,24 @@ export interface ProgramEnd {
   readonly errors: string;
 }
 
+export interface ProgramOptions {
+  /** Beside that of this process. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly input?: string;
+}
+
 /** Runs a program of this project to its end. */
-export function outputOf(program: string, args: readonly string[]): Promise<ProgramEnd> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, '../..', program), ...args]);
+export function outputOf(
+  program: string,
+  args: readonly string[],
+  { env = {}, input = '' }: ProgramOptions = {},
+): Promise<ProgramEnd> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, '../..', program), ...args], {
+    env: { ...process.env, ...env },
+  });
+  // It may end without having read all of it.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input);
   const { promise, resolve, reject } = Promise.withResolvers<ProgramEnd>();
   let output = '';
   let errors = '';

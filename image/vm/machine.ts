@@ -18,8 +18,12 @@ export interface MachineOptions {
   readonly disk: string;
   /** The data disk, kept. */
   readonly dataDisk?: string;
+  /** Where on the data disk every write fails, in bytes; nowhere when absent. */
+  readonly failsAt?: number;
   /** Port of this machine by port of the guest, TCP. */
   readonly forwards?: Readonly<Record<number, number>>;
+  /** TCP port of this machine by `ADDRESS:PORT` that the guest calls, in 10.0.2.0/24. */
+  readonly outside?: Readonly<Record<string, number>>;
   /** MiB. */
   readonly memory?: number;
   /** ISO time at which the machine's clock starts; now when absent. */
@@ -70,10 +74,23 @@ function prepareTpm(tools: string, folder: string): Promise<string> {
   );
 }
 
+function dataFile({ failsAt }: MachineOptions): string {
+  if (failsAt === undefined) return 'file.driver=file,file.filename=/store/data.raw';
+  const rule = { event: 'none', iotype: 'write', sector: failsAt / 512, errno: 5, once: 'off' };
+  return [
+    'file.driver=blkdebug',
+    'file.image.driver=file',
+    'file.image.filename=/store/data.raw',
+    ...Object.entries(rule).map(([key, value]) => `file.inject-error.0.${key}=${value}`),
+  ].join(',');
+}
+
 function command(options: MachineOptions, folder: string): string[] {
-  const { tools, disk, dataDisk, forwards = {}, memory = 1024, clock, extra = [] } = options;
+  const { tools, disk, dataDisk, forwards = {}, outside = {}, memory = 1024, clock, extra = [] } = options;
   const net = ['user', 'id=net'];
   for (const [guest, host] of Object.entries(forwards)) net.push(`hostfwd=tcp:127.0.0.1:${host}-:${guest}`);
+  for (const [place, host] of Object.entries(outside))
+    net.push(`guestfwd=tcp:${place}-cmd:/usr/bin/busybox nc 127.0.0.1 ${host}`);
   const arguments_ = [
     'qemu-system-x86_64',
     '-accel',
@@ -121,7 +138,7 @@ function command(options: MachineOptions, folder: string): string[] {
       ? []
       : [
           '-drive',
-          'if=none,id=data,format=raw,cache=writethrough,file=/store/data.raw',
+          `if=none,id=data,cache=writethrough,driver=raw,${dataFile(options)}`,
           '-device',
           'virtio-blk-pci,drive=data,serial=persistent',
         ]),
