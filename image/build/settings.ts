@@ -67,12 +67,19 @@ Type=tmpfs
 Options=nosuid,nodev,noexec,${options}
 `;
 
+/** The journal is root's alone until its group is told to read it: the one that sends it out. */
+const JOURNAL_READERS = `z /run/log/journal 2755 root systemd-journal -
+Z /run/log/journal/%m ~2750 root systemd-journal -
+`;
+
 /** Text by path; `-> TARGET` makes a link. The clock is never before the age of clock-epoch, as of every file. */
 export function configurationFiles(options: ConfigurationOptions): Record<string, string> {
   const { profile, around, manifest, epoch } = options;
   const development = isDevelopment(profile);
   const standIns = standInsOf(profile, around).join(' ');
-  const started = servicesOf(profile, around).flatMap(({ triggers = {} }) => Object.keys(triggers));
+  const services = servicesOf(profile, around);
+  const uploads = services.some(({ unit }) => unit === 'systemd-journal-upload.service');
+  const started = services.flatMap(({ triggers = {} }) => Object.keys(triggers));
   const units = 'usr/lib/systemd/system';
   return {
     'etc/machine-id': '',
@@ -136,7 +143,7 @@ d /run/node 0700 root root -
 d /run/node/operator-api 0700 root root -
 C /run/node/operator-api/config.toml 0400 root root - /etc/operator-api.toml
 d /run/operator-api 0755 operator-api operator-api -
-`,
+${uploads ? JOURNAL_READERS : ''}`,
     // Until there is a configuration: the boot can be seen, nothing can be done.
     'etc/operator-api.toml': operatorToml({ hash: '', phase: 'boot', actions: '' }),
     'usr/share/orderflow/operator-actions.toml': actionTable(profile),

@@ -35,7 +35,7 @@ export function exportServices(): Service[] {
       calls: [EXPORT],
       run: {
         type: 'exec',
-        start: `/usr/bin/prometheus --agent --config.file=%d/prometheus.yml --storage.agent.path=/var/lib/persistent/prometheus-agent --web.listen-address=127.0.0.1:9090 --log.level=warn`,
+        start: `/usr/bin/prometheus --enable-feature=agent --config.file=%d/prometheus.yml --storage.agent.path=/var/lib/persistent/prometheus-agent --web.listen-address=127.0.0.1:9090 --log.level=warn`,
         after: ['render-config.service', 'time-sync.target', 'var-lib-persistent.mount'],
         requires: ['render-config.service', 'var-lib-persistent.mount'],
         wantedBy: ['multi-user.target'],

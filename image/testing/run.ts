@@ -1,7 +1,7 @@
 /**
  * `npm run test:image [-- FILTER…]`: fetches what the locks name, builds the image, then boots and attacks it. Builds
  * and tests run in network namespaces with loopback alone. Ends with `N passed, N failed`; what is missing on the
- * machine fails, nothing is skipped.
+ * machine fails, nothing is skipped. The whole run leaves out testnet, which takes minutes and packages of its own.
  *
  * Two files run at a time, each with a namespace of its own, so two machines at most: as many as there are cores.
  */
@@ -19,6 +19,8 @@ const SOURCES = dirname(dirname(import.meta.dirname));
 const BOOTING = ['boot', 'refusals', 'production', 'tamper', 'changed'].map(
   (name) => `image/vm/${name}.image.test.ts`,
 );
+/** Only when it is asked for, by this word among the filters. */
+const ON_DEMAND = 'testnet';
 const LANES = 2;
 const progress = progressToStderr();
 const store = defaultStore();
@@ -30,10 +32,14 @@ interface Counts {
 }
 
 /** @throws StaleLock naming the packages that are neither in the store nor to be had any more */
-async function fetchAll(): Promise<string> {
+async function fetchAll(filters: readonly string[]): Promise<string> {
   const { tools, root, npm } = locksOf(SOURCES, 'devnet');
   await fetchDebian(store, tools.file, tools.lock, progress);
   await fetchDebian(store, root.file, root.lock, progress);
+  if (filters.includes(ON_DEMAND)) {
+    const debug = locksOf(SOURCES, 'debug').root;
+    await fetchDebian(store, debug.file, debug.lock, progress);
+  }
   await fetchNpm(store, npm.lock, progress);
   return toolsOf(store, tools.lock, progress);
 }
@@ -72,7 +78,7 @@ async function vitest(tools: string, folder: string, name: string, args: readonl
 
 async function testAll(tools: string, folder: string, filters: readonly string[]): Promise<Counts[]> {
   if (filters.length > 0) return [await vitest(tools, folder, 'some', filters)];
-  const others = BOOTING.flatMap((file) => ['--exclude', file]);
+  const others = [...BOOTING, `image/vm/${ON_DEMAND}.image.test.ts`].flatMap((file) => ['--exclude', file]);
   const waiting = [
     ...BOOTING.map((file) => ({ name: basename(file, '.image.test.ts'), args: [file] })),
     { name: 'others', args: others },
@@ -92,7 +98,7 @@ async function testAll(tools: string, folder: string, filters: readonly string[]
 async function run(): Promise<Counts[]> {
   let tools: string;
   try {
-    tools = await fetchAll();
+    tools = await fetchAll(process.argv.slice(2));
   } catch (error) {
     if (!(error instanceof StaleLock)) throw error;
     process.stdout.write(`${error.message}\n`);

@@ -3,20 +3,19 @@
  * machine's stand-ins outside. Nobody looks into it from inside: what is seen is what its open ports say.
  */
 import { hash, randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { answerProblem } from '../../devnet/once.ts';
 import { createOrderSource } from '../../devnet/orders.ts';
-import { type Artifact, artifacts } from '../artifacts.ts';
 import { build, differingOutputs } from '../build/build.ts';
-import { defaultStore, digestOf } from '../build/store.ts';
+import { defaultStore } from '../build/store.ts';
 import { programsOf } from '../profiles.ts';
 import { servicesOf } from '../services.ts';
 import { DEVELOPMENT } from '../surroundings.ts';
+import { type Dummies, makeDummies, startReleases } from '../testing/dummies.ts';
 import { exposureOf, filesOf, programsIn, unpackRoot, unwanted } from '../testing/tree.ts';
 import { answerOf, BOOTED, eventually, World } from '../testing/world.ts';
 import { FORWARDED, onThisSide } from './stand-ins.ts';
@@ -34,47 +33,10 @@ const CLOSED = [
 ];
 const TOLD = { reth: 30_303, lighthouse: 9000, 'rbuilder-operator': 6000 } as const;
 
-/** Listens on the ports of its row and says its name to whoever connects; the builder says what orders it has, too. */
-function dummy(name: string): string {
-  const ports: Readonly<Record<string, readonly string[]>> = {
-    reth: ['30303, "0.0.0.0"', '8545, "127.0.0.1"'],
-    lighthouse: ['9000, "0.0.0.0"', '3500, "127.0.0.1"'],
-    'rbuilder-operator': ['6000, "0.0.0.0"'],
-    'bidding-service': ['6148, "127.0.0.1"'],
-  };
-  const listens = (ports[name] ?? []).map(
-    (port) => `net.createServer((s) => { s.on("error", () => {}); s.end(said()); }).listen(${port});`,
-  );
-  const builder = `
-const http = require("node:http");
-const crypto = require("node:crypto");
-http.createServer((q, a) => a.writeHead(q.url === "/readyz" ? 200 : 404).end()).listen(6070, "127.0.0.1");
-http.createServer((q, a) => {
-  const chunks = [];
-  q.on("data", (c) => chunks.push(c));
-  q.on("end", () => {
-    const body = Buffer.concat(chunks);
-    orders.push(crypto.createHash("sha256").update(body).digest("hex"));
-    a.setHeader("content-type", "application/json");
-    a.end(JSON.stringify({ jsonrpc: "2.0", id: JSON.parse(body).id, result: null }));
-  });
-}).listen(8645, "127.0.0.1");`;
-  return `#!/usr/bin/node --jitless
-const net = require("node:net");
-const orders = [];
-const said = () => JSON.stringify({ dummy: ${JSON.stringify(name)}, orders });
-${listens.join('\n')}
-${name === 'rbuilder-operator' ? builder : ''}
-setInterval(() => {}, 1e6);
-process.on("SIGTERM", () => process.exit(0));
-`;
-}
-
 let folder: string;
 let output: string;
 let world: World;
-let manifest: Artifact[];
-const dummies = new Map<string, string>();
+let dummies: Dummies;
 
 /** What a port says to whoever connects. @throws Error when nobody answers */
 function told(port: number): Promise<{ dummy: string; orders: string[] }> {
@@ -100,23 +62,14 @@ async function buildTo(target: string): Promise<void> {
     output: target,
     progress: () => undefined,
     // Devnet's lock: that of production is newer than any test.
-    instead: { around: DEVELOPMENT, manifest, locks: 'devnet' },
+    instead: { around: DEVELOPMENT, manifest: dummies.manifest, locks: 'devnet' },
   });
 }
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'image-production-'));
   output = join(folder, 'image');
-  const store = defaultStore();
-  manifest = [];
-  for (const artifact of artifacts(SOURCES)) {
-    const file = join(folder, artifact.name);
-    writeFileSync(file, dummy(artifact.name));
-    dummies.set(artifact.target, dummy(artifact.name));
-    const digest = await digestOf(file);
-    if (artifact.when === 'build') await store.take(artifact.name, file, digest);
-    manifest.push({ ...artifact, ...digest });
-  }
+  dummies = await makeDummies(folder, defaultStore());
   await buildTo(output);
 });
 
@@ -130,7 +83,7 @@ test('it is the same twice, and holds neither a stand-in nor a program that is n
   await buildTo(second);
   expect(await differingOutputs(output, second)).toEqual([]);
   const files = filesOf(output);
-  const built = manifest.filter(({ when }) => when === 'build').map(({ target }) => target);
+  const built = dummies.manifest.filter(({ when }) => when === 'build').map(({ target }) => target);
   const programs = programsIn(files);
   expect(programs).toEqual([...programsOf('production'), ...built].sort());
   expect(unwanted(files)).toEqual([]);
@@ -153,13 +106,12 @@ test('it boots, fetches its private programs by digest alone, and runs; nothing 
   await world.open();
   const asked: string[] = [];
   let honest = false;
-  const releases = createServer((request, response) => {
-    const name = (request.url ?? '').slice(1);
-    asked.push(`${name} ${request.headers.authorization}`);
-    const file = dummies.get(name) ?? '';
+  const releases = startReleases((name, credentials) => {
+    asked.push(`${name} ${credentials}`);
+    const file = dummies.texts.get(name) ?? '';
     // Same length, another program.
-    response.end(honest ? file : file.replace('orders', 'Orders'));
-  }).listen(8082, '127.0.0.1');
+    return honest ? file : file.replace('orders', 'Orders');
+  });
   try {
     await world.boot({
       forwards: {
@@ -196,7 +148,6 @@ test('it boots, fetches its private programs by digest alone, and runs; nothing 
     });
   } finally {
     releases.close();
-    releases.closeAllConnections();
   }
   // B8: what the table does not open is shut.
   const answers = await Promise.all(CLOSED.map(async (port) => [port, await answerOf(onThisSide(port))]));
