@@ -126,6 +126,14 @@ const REPORTS: Readonly<Record<string, (argument: string) => unknown>> = {
       // It may be gone by now.
       return found === undefined ? [] : [{ path, mode: found.mode.toString(8), uid: found.uid }];
     }),
+  // What it says of itself at its start, a field of its files (sd-messages(3), SD_MESSAGE_JOURNAL_USAGE).
+  journalLimits: () => [
+    ...new Set(
+      globSync('/run/log/journal/*/*.journal').flatMap((file) =>
+        [...text(file).matchAll(/\bMAX_USE=(\d+)/gu)].map(([, bytes]) => Number(bytes)),
+      ),
+    ),
+  ],
   // As the first program sees it: from a unit the credentials of others are hidden.
   exists: (file) => existsSync(`/proc/1/root${file}`),
   writable: (file) => attempt(() => openSync(file, 'w')),

@@ -5,7 +5,7 @@
 
 import { hash, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { createUserClient } from '../../devnet/client.ts';
 import { answerProblem } from '../../devnet/once.ts';
@@ -15,7 +15,7 @@ import { readEventLog, replay, runtimeRegisters } from '../measure/event-log.ts'
 import type { Measurement } from '../measure/measurements.ts';
 import { BANKS, extensionsOf } from '../measure/registers.ts';
 import { servicesOf } from '../services.ts';
-import { answerOf, BOOTED, eventually, HANG_S, outputOf, World } from '../testing/world.ts';
+import { answerOf, BOOTED, eventually, HANG_S, outputOf, type ProgramEnd, World } from '../testing/world.ts';
 import { FORWARDED, onThisSide } from './stand-ins.ts';
 
 const DISK_KEY = randomBytes(32).toString('hex');
@@ -92,6 +92,24 @@ async function fetchConfiguration(): Promise<void> {
   await eventually(async () => {
     expect((await world.operator('/api/v1/actions/fetch_config')).status).toBe(200);
   });
+}
+
+/** What anyone gets over 7936 who asks for this measurement. */
+function provenCertificate(entries: readonly Measurement[]): Promise<ProgramEnd> {
+  const policy = join(world.folder, 'policy.json');
+  const root = join(world.folder, 'root.pem');
+  writeFileSync(root, world.standIns.quotes.rootPem);
+  writeFileSync(policy, JSON.stringify(entries));
+  const url = `https://127.0.0.1:${FORWARDED[7936]}/cert`;
+  const collateral = ['--pccs-url', world.standIns.quotes.collateral.url, '--dev-mock-root', root];
+  const options = ['--policy', policy, ...collateral, '--timeout-ms', String(HANG_S * 1000)];
+  return outputOf('attested/get-main.ts', [url, ...options]);
+}
+
+/** The measurement that the image must show. */
+function ownMeasurement(): Measurement[] {
+  const all = JSON.parse(readFileSync(join(inject('image'), 'measurements.json'), 'utf8')) as Measurement[];
+  return all.filter(({ measurement_id: id }) => id.endsWith('-tdx-page'));
 }
 
 beforeAll(async () => {
@@ -256,6 +274,11 @@ describe('what is closed off', () => {
     }
   });
 
+  test('the journal is in memory, and as large as it may be', async () => {
+    expect(await world.machine.report('journalLimits')).toEqual([64 * 1024 * 1024]);
+    expect(await world.machine.report('exists', '/var/log/journal')).toBe(false);
+  });
+
   test('the disk key is nowhere: no environment, no file, no console', async () => {
     const environments = await world.machine.report<string[]>('environment');
     expect(environments.length).toBeGreaterThan(5);
@@ -266,6 +289,31 @@ describe('what is closed off', () => {
     }
     expect(world.machine.console).not.toContain(DISK_KEY);
     expect(await world.machine.report('exists', '/.extra')).toBe(false);
+  });
+
+  test('what root runs, and where it looks for more, only root can write', async () => {
+    type Process = { uid: number; program: string; arguments: string };
+    const processes = await world.machine.report<Process[]>('processes');
+    const words = processes
+      .filter(({ uid }) => uid === 0)
+      .flatMap((one) => [one.program, ...one.arguments.split(' ')]);
+    const files = new Set(words.filter((word) => word.startsWith('/')));
+    for (const file of files) if (dirname(file) !== file) files.add(dirname(file));
+    const folders = [
+      '/run/systemd/{system,transient,generator*,system.*}/**',
+      '/run/{udev/rules.d,sysctl.d,tmpfiles.d,node}',
+      '/etc/**',
+      '/usr/lib/systemd/**',
+    ];
+    const found: Mode[] = [];
+    for (const pattern of [...files, ...folders])
+      found.push(...(await world.machine.report<Mode[]>('modes', pattern)));
+    console.log(`${files.size} files and folders of what root runs, ${found.length} in all`);
+    expect(files).toContain('/usr/lib/systemd/systemd');
+    const others = found.filter(
+      ({ mode, uid }) => uid !== 0 || (!mode.startsWith('12') && (Number.parseInt(mode, 8) & 0o022) !== 0),
+    );
+    expect(others).toEqual([]);
   });
 
   test('what the hub said is readable by root alone', async () => {
@@ -300,20 +348,9 @@ describe('orders', () => {
 });
 
 test('anyone gets the certificate over 7936, with a proof of the image that gave it out', async () => {
-  const collateral = world.standIns.quotes.collateral.url;
-  const policy = join(world.folder, 'policy.json');
-  const root = join(world.folder, 'root.pem');
-  const all = JSON.parse(readFileSync(join(inject('image'), 'measurements.json'), 'utf8')) as Measurement[];
-  const ours = all.filter(({ measurement_id: id }) => id.endsWith('-tdx-page'));
-  writeFileSync(root, world.standIns.quotes.rootPem);
-  const get = (entries: readonly Measurement[]) => {
-    writeFileSync(policy, JSON.stringify(entries));
-    const url = `https://127.0.0.1:${FORWARDED[7936]}/cert`;
-    const options = ['--policy', policy, '--pccs-url', collateral, '--dev-mock-root', root];
-    return outputOf('attested/get-main.ts', [url, ...options, '--timeout-ms', String(HANG_S * 1000)]);
-  };
+  const ours = ownMeasurement();
   const proven = await eventually(async () => {
-    const end = await get(ours);
+    const end = await provenCertificate(ours);
     expect(end).toMatchObject({ status: 0 });
     return end;
   });
@@ -323,7 +360,9 @@ test('anyone gets the certificate over 7936, with a proof of the image that gave
     ...entry,
     measurements: { ...entry.measurements, 3: { expected: '00'.repeat(48) } },
   }));
-  await eventually(async () => expect(await get(other)).toMatchObject({ status: 1, output: '' }));
+  await eventually(async () =>
+    expect(await provenCertificate(other)).toMatchObject({ status: 1, output: '' }),
+  );
 });
 
 test('the operator sees the boot, gets in with a password alone, and has only the listed actions', async () => {
@@ -344,6 +383,10 @@ test('the operator sees the boot, gets in with a password alone, and has only th
   expect(after).toContain('ActiveState=active');
   const pid = /^MainPID=(\d+)$/mu;
   expect(pid.exec(after)?.[1]).not.toBe(pid.exec(before)?.[1]);
+  // A disk that is open is not wiped, whatever the operator names.
+  expect((await world.operator('/api/v1/file-upload/disk_wipe', 'persistent')).status).toBe(200);
+  expect((await world.operator('/api/v1/actions/disk_wipe')).status).toBe(500);
+  await world.logged('disk_wipe: refused: the data disk is open');
 });
 
 test('keys are readable by their service alone; the operator API keeps its own, and the password, in RAM', async () => {
@@ -384,6 +427,11 @@ test('fetch_config: what the hub says now is in force, up to the certificate tha
     expect((await world.listed('vm')).certificate).not.toBe(before.listed.certificate),
   );
   await world.ready();
+  // So does the attested server.
+  const { certificate } = await world.listed('vm');
+  await eventually(async () =>
+    expect((await provenCertificate(ownMeasurement())).output.trim()).toBe(certificate.trim()),
+  );
   // Only what reads the change was restarted, and the disk's key is not written again.
   expect(await pid('chrony.service')).toBe(before.chrony);
   expect(await world.machine.report('exists', '/run/node/persistent-setup/disk-key')).toBe(false);

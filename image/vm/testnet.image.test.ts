@@ -18,9 +18,9 @@ import { type Dummies, makeDummies, startReleases } from '../testing/dummies.ts'
 import { filesOf, programsIn, unwanted } from '../testing/tree.ts';
 import { eventually, HANG_S, World } from '../testing/world.ts';
 import { DEVELOPMENT_HUB_CERTIFICATE, developmentHubKey } from './development-hub.ts';
-import { FORWARDED } from './stand-ins.ts';
+import { FORWARDED, onThisSide } from './stand-ins.ts';
 
-const SSH = 60_192;
+const SSH = onThisSide(40_192);
 const STORES = { metrics: '10.0.2.100', journal: '10.0.2.101' };
 const CONFIGURATION = {
   instance_name: 'vm',
