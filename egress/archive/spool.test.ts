@@ -1,6 +1,6 @@
 import { appendFileSync, copyFileSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { MAX_ZEROS } from './files.ts';
 import { SpoolError } from './gate.ts';
 import { openSpool } from './open.ts';
@@ -67,6 +67,40 @@ describe('appending', () => {
     release();
     expect(await Promise.all([first, ...others])).toEqual(Array(100).fill(null));
     expect(events.commits).toEqual([1, 99]);
+  });
+
+  describe('orders that come within a millisecond of a commit', () => {
+    const clock = { now: () => 1_750_000_000_000, monotonic: () => 5 };
+
+    test('wait for the end of it and go together, those too that came while the commit ran', async () => {
+      vi.useFakeTimers({ toFake: ['setTimeout'] });
+      onTestFinished(() => void vi.useRealTimers());
+      const events = recordedEvents();
+      const files = failingFiles();
+      const spool = await openTestSpool(temporaryFolder(), {}, { events, files, clock });
+      const release = files.holdSyncs();
+      const first = append(spool, order(1));
+      while (files.calls.write < 2) await new Promise((resolve) => setImmediate(resolve));
+      const during = append(spool, order(2));
+      release();
+      expect(await first).toBe(null);
+      const after = append(spool, order(3));
+      for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+      expect(events.commits).toEqual([1]);
+      vi.advanceTimersByTime(1);
+      expect(await Promise.all([during, after])).toEqual([null, null]);
+      expect(events.commits).toEqual([1, 2]);
+    });
+
+    test('do not wait when the spool closes', async () => {
+      vi.useFakeTimers({ toFake: ['setTimeout'] });
+      onTestFinished(() => void vi.useRealTimers());
+      const spool = await openTestSpool(temporaryFolder(), {}, { clock });
+      expect(await append(spool, order(1))).toBe(null);
+      const second = append(spool, order(2));
+      await spool.close();
+      expect(await second).toBe(null);
+    });
   });
 
   test('nobody is told of success before the sync has come back', async () => {

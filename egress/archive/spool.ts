@@ -128,6 +128,11 @@ export interface SpoolParts {
 const RETENTION_CHECK_MS = 60_000;
 /** A segment is left after this part of the retention, so that no order stays longer than that beyond it. */
 const AGE_OF_SEGMENT = 1 / 4;
+/**
+ * Between the beginnings of two commits. Each costs two system calls and three threads' wake-ups, some 100 µs whatever it
+ * holds: at 2,000 orders/s a third of all that an order costs.
+ */
+const PACE_MS = 1;
 /** How often the age of what is not shipped is looked at. */
 const AGE_CHECK_MS = 1000;
 
@@ -154,6 +159,8 @@ export class Spool {
   #activeOpenedAt: number;
   /** Monotonic ms, not before the last record that is durable. */
   #newestAt: number;
+  /** Monotonic ms at which the last commit began. */
+  #commitAt = Number.NEGATIVE_INFINITY;
 
   #filling = new Batch();
   /** The batch being written, or the empty one that is next to be filled. */
@@ -334,34 +341,44 @@ export class Spool {
     else if (bytes <= shipping.lowBytes && ageMs <= shipping.lowMs) this.#gate.open('unshipped');
   }
 
-  /** A commit begins after the events of this turn of the loop, so that orders that came together go together. */
+  /**
+   * A commit begins after the events of this turn of the loop, so that orders that came together go together, and not at
+   * once after another.
+   */
   #schedule(): void {
     if (this.#scheduled || this.#running !== null) return;
     this.#scheduled = true;
-    setImmediate(() => {
+    const begin = () => {
       this.#scheduled = false;
       this.#start();
-    });
+    };
+    if (this.#isEarly()) setTimeout(begin, PACE_MS);
+    else setImmediate(begin);
+  }
+
+  #isEarly(): boolean {
+    const { clock } = this.#parts;
+    return clock.monotonic() - this.#commitAt < PACE_MS && !this.#gate.has('closing');
   }
 
   #start(): void {
     if (this.#running !== null || this.#filling.records === 0) return;
     this.#running = this.#commitAll().finally(() => {
       this.#running = null;
-      if (this.#filling.records > 0) this.#start();
+      if (this.#filling.records > 0) this.#schedule();
     });
   }
 
-  /** Commits until nothing is left. Never rejects. */
+  /** Commits until nothing is left, or the next one would be early. Never rejects. */
   async #commitAll(): Promise<void> {
     let durable: readonly Done[] = [];
     for (;;) {
       const batch = this.#filling;
-      if (batch.records === 0) {
+      if (batch.records === 0 || (durable.length > 0 && this.#isEarly())) {
         tell(durable, null);
         durable = [];
         // Being told, they may have appended more.
-        if (this.#filling.records === 0) return;
+        if (this.#filling.records === 0 || this.#isEarly()) return;
         continue;
       }
       this.#filling = this.#resting;
@@ -383,6 +400,7 @@ export class Spool {
   async #commit(batch: Batch): Promise<Error | null> {
     const { writer, clock, events } = this.#parts;
     const started = clock.monotonic();
+    this.#commitAt = started;
     const { length, orders, newestUs } = batch;
     const sequence = this.#sequence;
     const chain = this.#chain;
@@ -488,8 +506,7 @@ export class Spool {
     clearInterval(this.#retentionTimer);
     if (this.#ageTimer !== null) clearInterval(this.#ageTimer);
     if (this.#probeTimer !== null) clearTimeout(this.#probeTimer);
-    this.#start();
-    while (this.#running !== null) await this.#running;
+    for (this.#start(); this.#running !== null; this.#start()) await this.#running;
     await this.#probing;
     await this.#expiring;
     await this.#parts.writer.close().catch(() => {});
