@@ -3,6 +3,8 @@ import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { dirname, join, normalize } from 'node:path';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import { memoryProblem } from '../../memory-bound.ts';
+import { readSettings } from '../../settings.ts';
 import { artifacts } from '../artifacts.ts';
 import { PROFILES, programsOf, unitsOf } from '../profiles.ts';
 import { withServices } from '../readme.ts';
@@ -286,6 +288,14 @@ describe('units', () => {
       for (const [, program] of text.matchAll(/^ExecStart(?:Post)?=(\S+)/gmu))
         expect(program).toMatch(/^\/usr\//u);
     }
+  });
+
+  test.each(PROFILES)('%s: the node holds back what its unit would be killed for', (profile) => {
+    const { run } = servicesOf(profile).find(({ unit }) => unit === 'orderflow-proxy.service')!;
+    const { environment = {}, memory, openFiles } = run!;
+    expect(`${Number(environment.MEMORY_CEILING_BYTES) / 2 ** 30}G`).toBe(memory);
+    const settings = Object.entries(environment).map(([name, value]) => [name, String(value)]);
+    expect(memoryProblem(readSettings([], Object.fromEntries(settings)), openFiles!)).toBeNull();
   });
 
   test('ports of the firewall and of haproxy are those of the table', () => {

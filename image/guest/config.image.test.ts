@@ -2,10 +2,12 @@ import fc from 'fast-check';
 import { parse } from 'smol-toml';
 import { describe, expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
+import { testAuthority } from '../../egress/archive/testing/kafka-tls.ts';
 import { readConfig } from '../../operator/config.ts';
 import { hashPassword } from '../../operator/password.ts';
 import { actionTable } from '../services/operator.ts';
 import { servicesOf } from '../services.ts';
+import { BROKER_FILES, BROKER_PORT } from './brokers.ts';
 import { ConfigError, renderConfig as render } from './config.ts';
 import { environmentFile, quoted } from './formats.ts';
 import { operatorToml } from './operator-config.ts';
@@ -172,6 +174,70 @@ describe('configuration', () => {
       4,
     ])
       expect(() => sets({ operator_cidrs: [wrong] }), String(wrong)).toThrow('operator_cidrs: ');
+  });
+
+  test('brokers: over TLS, with what vouches for them and what the node shows them in files of its own', async () => {
+    const authority = await testAuthority();
+    const [client, other] = await Promise.all([authority.issue('client'), authority.issue('other')]);
+    const kafka = {
+      brokers: ['kafka-1.example:9093', '192.0.2.1:9093'],
+      topic: 'archive',
+      ca: authority.certificate,
+      client_cert: `${client.certificate}\n${authority.certificate}`,
+      client_key: client.key,
+    };
+    const rendered = (more: object) => ({ ...MINIMAL, flowproxy: { kafka: { ...kafka, ...more } } });
+    const settings = (configuration: object) => {
+      const env = readAsSystemd(fileOf(configuration, 'orderflow-proxy/env')!);
+      return Object.fromEntries(Object.entries(env).filter(([name]) => name.startsWith('KAFKA_')));
+    };
+    // As systemd shows them to the node, which is their only reader.
+    const unit = servicesOf('production').find((one) => one.unit === 'orderflow-proxy.service')!;
+    const shown = (name: string) => `/run/credentials/${unit.unit}/${name}`;
+    expect(settings(rendered({}))).toEqual({
+      KAFKA_BROKERS: kafka.brokers.join(),
+      KAFKA_TOPIC: 'archive',
+      KAFKA_CA_FILE: shown(BROKER_FILES.ca),
+      KAFKA_CERT_FILE: shown(BROKER_FILES.client_cert),
+      KAFKA_KEY_FILE: shown(BROKER_FILES.client_key),
+    });
+    for (const key of ['ca', 'client_cert', 'client_key'] as const) {
+      const path = `orderflow-proxy/${BROKER_FILES[key]}`;
+      expect(fileOf(rendered({}), path)).toBe(kafka[key]);
+      expect(unit.run!.credentials).toContain(`${BROKER_FILES[key]}:/run/node/${path}`);
+    }
+    // Without them the segments are the archive; nothing turns TLS off, and no password is taken.
+    const none = {
+      KAFKA_BROKERS: '',
+      KAFKA_TOPIC: 'orders',
+      KAFKA_CA_FILE: '',
+      KAFKA_CERT_FILE: '',
+      KAFKA_KEY_FILE: '',
+    };
+    expect(settings(MINIMAL)).toEqual(none);
+    expect(settings({ ...MINIMAL, flowproxy: { kafka: { tls: false, password: 'SECRET' } } })).toEqual(none);
+    expect(JSON.stringify(unit.run!.environment)).not.toContain('KAFKA');
+    expect(unit.calls).toContainEqual({ protocol: 'tcp', port: BROKER_PORT, what: 'brokers' });
+
+    for (const [more, problem] of [
+      [
+        { brokers: ['kafka-1.example:9092'] },
+        /^flowproxy\.kafka\.brokers: .*the firewall lets the node out to$/u,
+      ],
+      [{ brokers: 'kafka-1.example:9093' }, /^flowproxy\.kafka\.brokers: must be a list/u],
+      [{ brokers: ['a:9093,b:9092'] }, /^flowproxy\.kafka\.brokers: /u],
+      [{ topic: '..' }, /^flowproxy\.kafka\.topic: /u],
+      [{ ca: 'SECRET' }, /^flowproxy\.kafka\.ca: must be certificates/u],
+      [{ ca: client.key }, /^flowproxy\.kafka\.ca: must be certificates/u],
+      [{ ca: authority.certificate.replace('M', 'A') }, /^flowproxy\.kafka\.ca: must be certificates/u],
+      [{ client_key: 'SECRET' }, /^flowproxy\.kafka\.client_key: must be a private key/u],
+      [{ client_key: other.key }, /^flowproxy\.kafka\.client_cert and client_key: the key is of another/u],
+      [{ client_key: '' }, /^flowproxy\.kafka\.client_cert and client_key: both or neither$/u],
+      [{ client_cert: '' }, /^flowproxy\.kafka\.client_cert and client_key: both or neither$/u],
+    ] as const) {
+      expect(() => settings(rendered(more))).toThrow(problem);
+      expect(() => settings(rendered(more))).not.toThrow(/SECRET|PRIVATE KEY/u);
+    }
   });
 
   test('addresses of privileged senders carry their names', () => {

@@ -3,6 +3,7 @@
  * by the target format's own quoting, never by text substitution. Keys that no service here reads are kept out.
  */
 import { isIP, isIPv4 } from 'node:net';
+import { BROKER_FILES, brokersProblem, certificatesProblem, keyProblem, pairProblem } from './brokers.ts';
 import { environmentFile, quoted } from './formats.ts';
 import { operatorToml } from './operator-config.ts';
 
@@ -82,7 +83,13 @@ const RATE_DEFAULTS: Readonly<Record<(typeof RATES)[number], readonly [number, n
   http_req_rate: [1000, 100_000],
 };
 
+/** Where systemd puts the node's credentials. */
+const NODE_CREDENTIALS = '/run/credentials/orderflow-proxy.service';
+
 const SECRET_KEY = /^(?:0x)?[0-9a-f]{64}$/u;
+
+const CLIENT_CERTIFICATE = 'flowproxy.kafka.client_cert';
+const CLIENT_KEY = 'flowproxy.kafka.client_key';
 
 const FIELDS: readonly Field[] = [
   {
@@ -102,6 +109,17 @@ const FIELDS: readonly Field[] = [
     fallback: ['localhost', '127.0.0.1'],
     check: list(/^[\w.:-]{1,253}$/u, 'DNS names and IP addresses'),
   },
+  // None: the segments on the data disk are the archive.
+  { key: 'flowproxy.kafka.brokers', fallback: [], check: brokersProblem },
+  {
+    key: 'flowproxy.kafka.topic',
+    fallback: 'orders',
+    check: text(/^(?!\.{1,2}$)[\w.-]{1,249}$/u, '1 to 249 letters, digits, dots, underscores, dashes'),
+  },
+  // None: the authorities of the web vouch for the brokers.
+  { key: 'flowproxy.kafka.ca', fallback: '', check: certificatesProblem },
+  { key: CLIENT_CERTIFICATE, fallback: '', check: certificatesProblem },
+  { key: CLIENT_KEY, fallback: '', check: keyProblem },
   ...RATES.flatMap((rate) => [
     { key: `haproxy.rate_limit_${rate}_regular`, fallback: RATE_DEFAULTS[rate][0], check: count },
     { key: `haproxy.rate_limit_${rate}_privileged`, fallback: RATE_DEFAULTS[rate][1], check: count },
@@ -187,6 +205,8 @@ export function renderConfig(answer: string, options: RenderOptions): Rendered[]
     ...(exports ? EXPORT_FIELDS : []),
   ]);
   const value = (key: string): string => String(values.get(key));
+  const credential = (key: keyof typeof BROKER_FILES): string =>
+    value(`flowproxy.kafka.${key}`) === '' ? '' : `${NODE_CREDENTIALS}/${BROKER_FILES[key]}`;
   const privileged = (values.get('haproxy.rate_limit_privileged_ips') as readonly string[]).map((entry) =>
     entry.split(' '),
   );
@@ -206,8 +226,17 @@ export function renderConfig(answer: string, options: RenderOptions): Rendered[]
         ['REGION', value('flowproxy.builder_region')],
         ['FLASHBOTS_ORDERFLOW_SIGNER_ADDRESS', value('flowproxy.flashbots_orderflow_signing_address')],
         ['CERT_HOSTS', (values.get('flowproxy.cert_hosts') as readonly string[]).join(',')],
+        ['KAFKA_BROKERS', (values.get('flowproxy.kafka.brokers') as readonly string[]).join(',')],
+        ['KAFKA_TOPIC', value('flowproxy.kafka.topic')],
+        ['KAFKA_CA_FILE', credential('ca')],
+        ['KAFKA_CERT_FILE', credential('client_cert')],
+        ['KAFKA_KEY_FILE', credential('client_key')],
       ]),
     },
+    ...Object.entries(BROKER_FILES).map(([key, file]) => ({
+      path: `orderflow-proxy/${file}`,
+      text: value(`flowproxy.kafka.${key}`),
+    })),
     {
       path: 'firewall-sources/sets.nft',
       text: [['operator', 'operator_cidrs'], ...(ssh ? [['ssh', 'ssh.cidrs']] : [])]
@@ -298,6 +327,11 @@ function readValues(document: unknown, fields: readonly Field[]): Map<string, un
     const problem = value === undefined || value === null ? 'is missing' : check(value);
     if (problem === null) values.set(key, value);
     else problems.push({ key, problem });
+  }
+  const [certificates, clientKey] = [values.get(CLIENT_CERTIFICATE), values.get(CLIENT_KEY)];
+  if (typeof certificates === 'string' && typeof clientKey === 'string') {
+    const problem = pairProblem(certificates, clientKey);
+    if (problem !== null) problems.push({ key: `${CLIENT_CERTIFICATE} and client_key`, problem });
   }
   if (problems.length > 0) throw new ConfigError(problems);
   return values;

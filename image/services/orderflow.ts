@@ -1,4 +1,5 @@
 /** The node, its edge, and the certificate that anyone can fetch with a proof. */
+import { BROKER_FILES, BROKER_PORT } from '../guest/brokers.ts';
 import {
   ALL,
   APP,
@@ -16,6 +17,9 @@ import {
 import type { Surroundings } from '../surroundings.ts';
 import { proof, quoteAccess } from './hub.ts';
 
+/** What the node's settings allow it adds up to 8.5 GiB (memory-bound.ts). */
+const NODE_GIB = 10;
+
 export function orderflowServices(around: Surroundings): Service[] {
   return [
     {
@@ -30,7 +34,10 @@ export function orderflowServices(around: Surroundings): Service[] {
         loopback(14727, '/cert'),
         loopback(8090, 'metrics'),
       ],
-      calls: [{ protocol: 'tcp', port: 5544, what: 'peers' }],
+      calls: [
+        { protocol: 'tcp', port: 5544, what: 'peers' },
+        { protocol: 'tcp', port: BROKER_PORT, what: 'brokers' },
+      ],
       run: {
         type: 'exec',
         start: `${NODE} --no-memory-reducer --min-semi-space-size=32 --max-semi-space-size=32 ${APP}/main.js`,
@@ -50,11 +57,14 @@ export function orderflowServices(around: Surroundings): Service[] {
           BUILDER_CONFIGHUB_ENDPOINT: LOCAL_HUB,
           DATA_DIR: NODE_DATA,
           NODE_ENV: 'production',
+          // With settings that allow more the node does not start, and says which; its unit would be killed for them.
+          MEMORY_CEILING_BYTES: NODE_GIB * 2 ** 30,
         },
+        credentials: Object.values(BROKER_FILES).map((file) => `${file}:/run/node/orderflow-proxy/${file}`),
         state: 'persistent/orderflow-proxy',
         stopSec: 20,
         openFiles: 65_536,
-        memory: '4G',
+        memory: `${NODE_GIB}G`,
         jit: true,
         lines: ['EnvironmentFile=/run/node/orderflow-proxy/env'],
       },
