@@ -8,6 +8,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { kafkaJars } from '../../egress/archive/testing/kafka-jars.ts';
 import { locksOf, toolsOf } from '../build/build.ts';
 import { fetchDebian, fetchNpm, StaleLock } from '../build/fetch.ts';
 import { progressToStderr } from '../build/progress.ts';
@@ -31,7 +32,7 @@ interface Counts {
   readonly failed: number;
 }
 
-/** @throws StaleLock naming the packages that are neither in the store nor to be had any more */
+/** @throws Error when there can be no broker; StaleLock naming the packages that are neither in the store nor to be had any more */
 async function fetchAll(filters: readonly string[]): Promise<string> {
   const { tools, root, npm } = locksOf(SOURCES, 'devnet');
   await fetchDebian(store, tools.file, tools.lock, progress);
@@ -41,6 +42,8 @@ async function fetchAll(filters: readonly string[]): Promise<string> {
     await fetchDebian(store, debug.file, debug.lock, progress);
   }
   await fetchNpm(store, npm.lock, progress);
+  // Of the broker outside: where tests run there is no network.
+  await kafkaJars();
   return toolsOf(store, tools.lock, progress);
 }
 

@@ -193,8 +193,9 @@ export class World {
    * Sends user orders through 443 until one has reached the builder inside, the builder outside, and the archive. A
    * busy machine misses deadlines of the nodes, which then tell the sender so or drop a connection: what is shown
    * here is that the way is open, so the next order is sent.
+   * @returns the digest of its canonical form
    */
-  async orderComesThrough(orders: OrderSource): Promise<void> {
+  async orderComesThrough(orders: OrderSource): Promise<string> {
     const deadline = performance.now() + HANG_S * 1000;
     for (;;) {
       try {
@@ -206,7 +207,7 @@ export class World {
     }
   }
 
-  async #oneOrder(order: GeneratedOrder): Promise<void> {
+  async #oneOrder(order: GeneratedOrder): Promise<string> {
     const user = await this.client();
     try {
       const problem = answerProblem(order, await user.send(order));
@@ -225,6 +226,7 @@ export class World {
       if (!(await this.machine.report<string[]>('archived', archive)).includes(digest))
         throw new Error('the order is not in the archive');
     });
+    return digest;
   }
 
   /** Waits until the builder inside has taken the order. @param digest of its canonical form */

@@ -15,6 +15,7 @@ import { readEventLog, replay, runtimeRegisters } from '../measure/event-log.ts'
 import type { Measurement } from '../measure/measurements.ts';
 import { BANKS, extensionsOf } from '../measure/registers.ts';
 import { servicesOf } from '../services.ts';
+import { type Broker, startBroker } from '../testing/broker.ts';
 import { answerOf, BOOTED, eventually, HANG_S, outputOf, type ProgramEnd, World } from '../testing/world.ts';
 import { FORWARDED, onThisSide } from './stand-ins.ts';
 
@@ -49,7 +50,13 @@ const CREDENTIALS = [
 const HOST = '10.0.2.2';
 
 let world: World;
+let broker: Broker;
 const orders = createOrderSource({ seed: 'image' });
+
+/** The configuration with the broker outside. */
+function withBroker<T extends { readonly flowproxy: object }>(configuration: T) {
+  return { ...configuration, flowproxy: { ...configuration.flowproxy, kafka: broker.configuration } };
+}
 
 /** Of a file, a folder (4…) or a link (12…). */
 interface Mode {
@@ -112,14 +119,31 @@ function ownMeasurement(): Measurement[] {
   return all.filter(({ measurement_id: id }) => id.endsWith('-tdx-page'));
 }
 
+/** Waits until the topic outside has the order below a checkpoint of the node that the hub lists, and all of it is well. */
+async function shipped(digest: string): Promise<void> {
+  const node = (await world.listed('vm')).address.toLowerCase();
+  const topic = await eventually(async () => {
+    const found = await broker.read();
+    if (found.problems.length === 0) expect(found.signed.get(node)).toContain(digest);
+    return found;
+  });
+  console.log(`topic: ${topic.summary}`);
+  expect(topic.problems).toEqual([]);
+}
+
 beforeAll(async () => {
-  world = new World({ tools: inject('tools'), image: inject('image'), configuration: CONFIGURATION });
+  broker = await startBroker();
+  const configuration = withBroker(CONFIGURATION);
+  world = new World({ tools: inject('tools'), image: inject('image'), configuration });
   await world.open();
   await world.boot({ forwards: FORWARDS });
   await world.ready();
 });
 
-afterAll(() => world?.close());
+afterAll(async () => {
+  await world?.close();
+  await broker?.close();
+});
 
 describe('measurements', () => {
   const expected = (bank: string): Record<string, string> => {
@@ -201,8 +225,8 @@ describe('what is open', () => {
   });
 
   test('a connection opens for the user whose row lists it and for nobody else, root included (B8)', async () => {
-    // Each is there for some user: the hub, a peer, the hardware that quotes; but for the hub's own window.
-    const ports = [443, 5544, 8081, 14_892];
+    // Each is there for some user: the hub, a peer, the hardware that quotes, a broker; but for the hub's own window.
+    const ports = [443, 5544, 8081, 9093, 14_892];
     const services = servicesOf('devnet');
     const users = new Map(
       [...services.map(({ user }) => user), { name: 'nobody', uid: 65_534 }].map(({ name, uid }) => [
@@ -279,10 +303,15 @@ describe('what is closed off', () => {
     expect(await world.machine.report('exists', '/var/log/journal')).toBe(false);
   });
 
-  test('the disk key is nowhere: no environment, no file, no console', async () => {
+  test('disk key and key for the brokers are nowhere: no environment, no file, no console', async () => {
     const environments = await world.machine.report<string[]>('environment');
     expect(environments.length).toBeGreaterThan(5);
     expect(environments.join('\n')).not.toContain(DISK_KEY);
+    // Any line of it.
+    const [, line = ''] = String(broker.configuration.client_key).split('\n');
+    expect(line).toMatch(/^[\w+/=]{40,}$/u);
+    expect(environments.join('\n')).not.toContain(line);
+    expect(world.machine.console).not.toContain(line);
     expect(await world.machine.report('exists', '/run/credentials/haproxy.service')).toBe(true);
     for (const file of ['/run/node/persistent-setup/disk-key', '/run/credentials/persistent-setup.service']) {
       expect(await world.machine.report('exists', file), file).toBe(false);
@@ -327,8 +356,8 @@ describe('what is closed off', () => {
 });
 
 describe('orders', () => {
-  test('one from outside reaches the builder inside, a second node outside, and the archive', async () => {
-    await world.orderComesThrough(orders);
+  test('one from outside reaches the builder inside, a second node outside, and the archive with its topic', async () => {
+    await shipped(await world.orderComesThrough(orders));
   });
 
   test('one that a peer has taken comes in over 5544 and reaches the builder inside', async () => {
@@ -419,7 +448,7 @@ test('fetch_config: what the hub says now is in force, up to the certificate tha
     /^MainPID=(\d+)$/mu.exec(await world.machine.report<string>('unit', unit))?.[1];
   const before = { chrony: await pid('chrony.service'), listed: await world.listed('vm') };
   expect(await regionOf()).toBe(CONFIGURATION.flowproxy.builder_region);
-  await world.configure(CHANGED);
+  await world.configure(withBroker(CHANGED));
   await fetchConfiguration();
   await eventually(async () => expect(await regionOf()).toBe('elsewhere'));
   // The new name needs a new certificate: the hub lists it, and 443 serves it.
@@ -436,10 +465,10 @@ test('fetch_config: what the hub says now is in force, up to the certificate tha
   expect(await pid('chrony.service')).toBe(before.chrony);
   expect(await world.machine.report('exists', '/run/node/persistent-setup/disk-key')).toBe(false);
   // A configuration that cannot be is refused whole, and the action says so.
-  await world.configure({ ...CHANGED, disk_encryption: { key: '' } });
+  await world.configure({ ...withBroker(CHANGED), disk_encryption: { key: '' } });
   expect((await world.operator('/api/v1/actions/fetch_config')).status).toBe(500);
   expect(await regionOf()).toBe('elsewhere');
-  await world.configure(CHANGED);
+  await world.configure(withBroker(CHANGED));
 });
 
 test('after a power cut, a wrong clock, a late hub and a wrong key: as before, once the key is right', async () => {
@@ -451,7 +480,10 @@ test('after a power cut, a wrong clock, a late hub and a wrong key: as before, o
   await world.boot({ clock: '2020-01-01T00:00:00', extra: CREDENTIALS });
   // Nothing is outside yet: the operator sees the boot, and has no action that could be misused.
   expect((await world.operator('/api/v1/actions/reboot')).status).toBe(400);
-  await world.configure({ ...CHANGED, disk_encryption: { key: randomBytes(32).toString('hex') } });
+  await world.configure({
+    ...withBroker(CHANGED),
+    disk_encryption: { key: randomBytes(32).toString('hex') },
+  });
   await world.open();
 
   await world.machine.waitFor(/data disk: Command failed/u, HANG_S);
@@ -469,12 +501,13 @@ test('after a power cut, a wrong clock, a late hub and a wrong key: as before, o
   expect(await world.machine.report('exists', '/var/lib/persistent/orderflow-proxy')).toBe(false);
   // The operator sees why, and what the hub says then is taken without a reboot.
   await world.logged('boot disk failed');
-  await world.configure(CHANGED);
+  await world.configure(withBroker(CHANGED));
   await fetchConfiguration();
   await world.machine.waitFor(/data disk: unlocked/u, HANG_S);
   await world.ready();
   expect(await world.listed('vm')).toEqual(before);
   // It was years off; minutes leave room for a machine that stands still for a while.
   expect(Math.abs((await world.machine.report<number>('clock')) - Date.now())).toBeLessThan(600_000);
-  await world.orderComesThrough(orders);
+  // The topic goes on where the power cut left it.
+  await shipped(await world.orderComesThrough(orders));
 });

@@ -21,8 +21,11 @@ export interface Leaf {
 
 export interface TestAuthority {
   readonly certificate: string;
-  /** A leaf for 127.0.0.1 and localhost, fit for both sides; its common name is the principal. */
-  issue(name: string): Promise<Leaf>;
+  /**
+   * A leaf for 127.0.0.1 and localhost, fit for both sides; its common name is the principal.
+   * @param addresses IP addresses that it is for as well
+   */
+  issue(name: string, addresses?: readonly string[]): Promise<Leaf>;
 }
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
@@ -49,7 +52,7 @@ export async function testAuthority(): Promise<TestAuthority> {
   let serial = 1;
   return {
     certificate: authority.toString('pem'),
-    async issue(name) {
+    async issue(name, addresses = []) {
       serial += 1;
       const own = await newKeys();
       const leaf = await X509CertificateGenerator.create({
@@ -65,7 +68,7 @@ export async function testAuthority(): Promise<TestAuthority> {
           new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
           new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
           new SubjectAlternativeNameExtension([
-            { type: 'ip', value: '127.0.0.1' },
+            ...['127.0.0.1', ...addresses].map((value) => ({ type: 'ip' as const, value })),
             { type: 'dns', value: 'localhost' },
           ]),
         ],

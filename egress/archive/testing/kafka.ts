@@ -25,7 +25,8 @@ const execute = promisify(execFile);
 
 const JVM = ['-Xmx384m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1'];
 const SCRAM_LOGIN = 'org.apache.kafka.common.security.scram.ScramLoginModule required;';
-const START_TIMEOUT_MS = 60_000;
+/** Guards against a hang alone. */
+const START_TIMEOUT_MS = 300_000;
 
 /** The SCRAM user that every cluster has. */
 export const SCRAM_USER = { username: 'orderflow', password: 'a-password-of-the-tests' } as const;
@@ -34,6 +35,11 @@ export interface KafkaOptions {
   readonly nodes?: 1 | 3;
   /** Leads clients of the plain listener through a proxy per broker. */
   readonly proxied?: boolean;
+  /**
+   * Where clients find the TLS listener of a single broker, which listens at this port of 127.0.0.1; for those who know
+   * that address by another one. Default: a free port of 127.0.0.1.
+   */
+  readonly tlsAt?: { readonly host: string; readonly port: number };
   /** More lines of server.properties, or other values. */
   readonly properties?: Readonly<Record<string, string>>;
 }
@@ -103,12 +109,16 @@ export async function someKafka(
 export async function startKafka({
   nodes = 1,
   proxied = false,
+  tlsAt,
   properties = {},
 }: KafkaOptions = {}): Promise<TestKafka> {
   const { java, classPath } = await kafkaJars();
   const folder = mkdtempSync(join(tmpdir(), 'orderflow-kafka-'));
   const authority = await testAuthority();
-  const [server, client] = await Promise.all([authority.issue('broker'), authority.issue('client')]);
+  const [server, client] = await Promise.all([
+    authority.issue('broker', tlsAt === undefined ? [] : [tlsAt.host]),
+    authority.issue('client'),
+  ]);
   const keyStore = join(folder, 'broker.pem');
   const trustStore = join(folder, 'authority.pem');
   writeFileSync(keyStore, `${server.key}\n${server.certificate}\n`, { mode: 0o600 });
@@ -116,6 +126,8 @@ export async function startKafka({
 
   const ports = await freePorts(nodes * 4);
   const portOf = (id: number, listener: number) => ports[(id - 1) * 4 + listener] ?? 0;
+  const tlsPort = (id: number) => tlsAt?.port ?? portOf(id, 1);
+  const tlsAddress = (id: number) => `${tlsAt?.host ?? '127.0.0.1'}:${tlsPort(id)}`;
   const ids = Array.from({ length: nodes }, (_, index) => index + 1);
   const voters = ids.map((id) => `${id}@127.0.0.1:${portOf(id, 3)}`).join(',');
   const replicas = String(nodes);
@@ -131,12 +143,12 @@ export async function startKafka({
       'process.roles': 'broker,controller',
       'node.id': String(id),
       'controller.quorum.voters': voters,
-      listeners: `PLAIN://127.0.0.1:${portOf(id, 0)},TLS://127.0.0.1:${portOf(id, 1)},SASL://127.0.0.1:${portOf(id, 2)},CONTROLLER://127.0.0.1:${portOf(id, 3)}`,
-      'advertised.listeners': `PLAIN://127.0.0.1:${advertisedPort},TLS://127.0.0.1:${portOf(id, 1)},SASL://127.0.0.1:${portOf(id, 2)}`,
+      listeners: `PLAIN://127.0.0.1:${portOf(id, 0)},TLS://127.0.0.1:${tlsPort(id)},SASL://127.0.0.1:${portOf(id, 2)},CONTROLLER://127.0.0.1:${portOf(id, 3)}`,
+      'advertised.listeners': `PLAIN://127.0.0.1:${advertisedPort},TLS://${tlsAddress(id)},SASL://127.0.0.1:${portOf(id, 2)}`,
       'listener.security.protocol.map': 'PLAIN:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,CONTROLLER:PLAINTEXT',
       'controller.listener.names': 'CONTROLLER',
-      // Brokers talk to each other past the proxies.
-      'inter.broker.listener.name': 'TLS',
+      // Brokers talk to each other past the proxies; one that is alone has no use for the address that clients know.
+      'inter.broker.listener.name': tlsAt === undefined ? 'TLS' : 'PLAIN',
       'ssl.keystore.type': 'PEM',
       'ssl.keystore.location': keyStore,
       'ssl.truststore.type': 'PEM',
@@ -244,7 +256,7 @@ export async function startKafka({
   running.sort((a, b) => a.id - b.id);
   return {
     brokers: running.map((broker) => broker.address),
-    tlsBrokers: ids.map((id) => `127.0.0.1:${portOf(id, 1)}`),
+    tlsBrokers: ids.map(tlsAddress),
     saslBrokers: ids.map((id) => `127.0.0.1:${portOf(id, 2)}`),
     ca: authority.certificate,
     client,
