@@ -165,6 +165,20 @@ describe.each(IMAGES)('%s', (profile, image) => {
     expect(image.units.get(DISK)!.all('Options')).toEqual(['nosuid,nodev,noexec,noatime']);
   });
 
+  test('a certificate that the node has renewed reaches haproxy: one file is written, watched and taken', () => {
+    const written = image.units
+      .get('orderflow-proxy.service')!
+      .all('Environment')
+      .find((one) => one.startsWith('DATA_DIR='))!;
+    const file = `${written.slice('DATA_DIR='.length)}/tls.pem`;
+    expect(image.units.get('haproxy.service')!.all('LoadCredential')).toContain(`node.pem:${file}`);
+    expect(image.units.get('haproxy-certificate.path')!.all('PathChanged')).toEqual([file]);
+    expect(image.wanted.get('multi-user.target')).toContain('haproxy-certificate.path');
+    // A reload would keep the credential of the start.
+    const restart = '/usr/bin/systemctl try-restart haproxy.service';
+    expect(image.units.get('haproxy-certificate.service')!.all('ExecStart')).toEqual([restart]);
+  });
+
   test('root runs and reads nothing that somebody else may write', () => {
     for (const { name, all } of units.filter((one) => one.name.endsWith('.service'))) {
       const commands = ['ExecStart', 'ExecStartPre', 'ExecStartPost', 'ExecStop', 'ExecReload'].flatMap(all);

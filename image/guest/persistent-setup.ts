@@ -177,7 +177,7 @@ try {
   rmSync(DEVICE_LINK, { force: true });
   symlinkSync(MAPPED, DEVICE_LINK);
   // The key is needed no more: what the configuration step left goes, the kernel holds the volume's.
-  rmSync(KEY_FILE);
+  rmSync(KEY_FILE, { force: true });
   key.fill(0);
   reportStep('disk', 'done');
 } catch (error) {

@@ -45,7 +45,9 @@ async function fetchProgram({ name, size, sha256 }: Program): Promise<void> {
   }
   const hash = createHash('sha256');
   let length = 0;
-  const file = openSync(partial, 'w', 0o600);
+  // What a run that was ended has left can neither be written nor trusted.
+  rmSync(partial, { force: true });
+  const file = openSync(partial, 'wx', 0o600);
   try {
     for await (const chunk of response.body ?? []) {
       const bytes = chunk as Uint8Array;

@@ -71,10 +71,11 @@ async function render(): Promise<void> {
   };
   const files = renderConfig(await fetchFromHub(HUB, 'configuration'), options);
   if (!existsSync(TARGET)) throw new Error(`${TARGET} is missing`);
-  const opened = lstatSync(OPENED, { throwIfNoEntry: false }) !== undefined;
-  const needed = files.filter(({ path }) => path !== DISK_KEY || !opened);
-  const changed = writeAll(TARGET, needed);
-  console.log(`configuration: ${needed.length} files written`);
+  const changed = writeAll(TARGET, files);
+  // Asked after it was written: the disk may have been opened meanwhile.
+  if (lstatSync(OPENED, { throwIfNoEntry: false }) !== undefined)
+    rmSync(join(TARGET, DISK_KEY), { force: true });
+  console.log(`configuration: ${files.length} files written`);
   reportStep('config', 'done');
   // The disk is tried again by itself. What does not run yet starts with the new files anyway.
   const units = [...changed].filter((name) => name !== dirname(DISK_KEY)).map((name) => `${name}.service`);
