@@ -56,7 +56,7 @@ describe('the ceiling', () => {
     const problem = memoryProblem(readSettings([], { MEMORY_CEILING_BYTES: String(GIB) }), OPEN_FILES);
     expect(problem).toMatch(/^MEMORY_CEILING_BYTES: is 1024 MiB, and the settings allow \d+ MiB: /);
     expect(problem).toContain(
-      'orders for the peers (PEERS_QUEUE_BYTES, CONN_PER_PEER, MAX_REQUEST_BODY_SIZE_BYTES) 2064 MiB',
+      'orders for the peers (PEERS_QUEUE_BYTES, CONN_PER_PEER, MAX_REQUEST_BODY_SIZE_BYTES) 2080 MiB',
     );
     const sizes = [...(problem ?? '').matchAll(/[a-z)] (\d+) MiB/g)].map(([, size]) => Number(size)).slice(2);
     expect(sizes).toEqual(sizes.toSorted((a, b) => b - a));

@@ -4,6 +4,7 @@
  *
  * What a thing costs was measured (Node 26, x64) and rounded up; node.memory.integration.test.ts fills a whole node.
  */
+import { QUEUE_RESERVE_BYTES } from './egress/peers.ts';
 import { connectionsWithin } from './ingress/open-files.ts';
 import type { Settings } from './settings.ts';
 
@@ -75,7 +76,7 @@ export function memoryShares(settings: Settings, openFiles: number): MemoryShare
       ['PEERS_QUEUE_BYTES', 'CONN_PER_PEER', 'MAX_REQUEST_BODY_SIZE_BYTES'],
       amongShards(settings.peersQueueBytes) +
         peerConnections * PEER_CONNECTION_BYTES +
-        PEERS * LARGEST_UNDER_WAY * largest,
+        PEERS * (QUEUE_RESERVE_BYTES * shards + LARGEST_UNDER_WAY * largest),
     ],
     ['the archive', [], sender ? 0 : ARCHIVE_BYTES],
   ];

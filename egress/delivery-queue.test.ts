@@ -25,7 +25,7 @@ describe('bounds', () => {
   });
 
   test('queues that share an allowance hold no more than that together, whatever way orders leave them', () => {
-    const allowance = new QueueAllowance(300);
+    const allowance = new QueueAllowance(300, 0);
     const [full, other] = [1, 2].map(() => new DeliveryQueue({ maxBytes: 1_000, maxAgeMs: 50, allowance }));
     if (full === undefined || other === undefined) throw new Error('no queues');
     expect([0, 1, 2].map((sequence) => full.push(delivery(sequence)))).toEqual([true, true, true]);
@@ -41,6 +41,13 @@ describe('bounds', () => {
     expect(allowance.bytes).toBe(200);
     expect(full.takeAll()).toHaveLength(2);
     expect(allowance.bytes).toBe(0);
+  });
+
+  test('what others hold leaves each queue its reserve', () => {
+    const allowance = new QueueAllowance(300, 200);
+    const [full, other] = [1, 2].map(() => new DeliveryQueue({ maxBytes: 1_000, maxAgeMs: 50, allowance }));
+    expect([0, 1, 2, 3].map((sequence) => full?.push(delivery(sequence)))).toEqual([true, true, true, false]);
+    expect([4, 5, 6].map((sequence) => other?.push(delivery(sequence)))).toEqual([true, true, false]);
   });
 
   test('gives out the expired from the front, and no other', () => {

@@ -21,11 +21,19 @@ export interface DeliveryQueueOptions {
 /** Bytes that several queues may hold together: a list of a hundred dead peers then costs no more than a few. */
 export class QueueAllowance {
   readonly maxBytes: number;
+  /** What each queue may hold all the same, so that dead peers cost a living one nothing that waits for a moment. */
+  readonly reserveBytes: number;
   /** Held by all of them. */
   bytes = 0;
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, reserveBytes: number) {
     this.maxBytes = maxBytes;
+    this.reserveBytes = reserveBytes;
+  }
+
+  /** May a queue that would then hold `queueBytes` take `bytes` more? */
+  allows(queueBytes: number, bytes: number): boolean {
+    return queueBytes <= this.reserveBytes || this.bytes + bytes <= this.maxBytes;
   }
 }
 
@@ -65,7 +73,7 @@ export class DeliveryQueue {
   push(delivery: Delivery, heldBytes = 0): boolean {
     const { maxBytes, allowance } = this.#options;
     if (this.#bytes + heldBytes + delivery.bytes > maxBytes) return false;
-    if (allowance !== undefined && allowance.bytes + delivery.bytes > allowance.maxBytes) return false;
+    if (allowance?.allows(this.#bytes + delivery.bytes, delivery.bytes) === false) return false;
     this.#lane(delivery.large).push(delivery);
     this.#count(delivery.bytes);
     return true;

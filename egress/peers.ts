@@ -44,7 +44,7 @@ export type PeerEvents = DeliveryEvents;
 
 export interface PeersOptions extends Partial<Omit<TargetOptions, 'connections'>> {
   readonly connectionsPerPeer?: number;
-  /** Most bytes in the queues of all peers together; no bound unless set. */
+  /** Most bytes in the queues of all peers together, beside a megabyte that each may have; no bound unless set. */
   readonly queuesBytes?: number;
   /** How long a peer that left the list is given to answer what it has been sent, in milliseconds. */
   readonly removalFlushMs?: number;
@@ -81,6 +81,8 @@ export interface Peers {
 
 const DEFAULTS = { connections: 10, warmConnections: 1, queueAgeMs: 45_000 };
 const REMOVAL_FLUSH_MS = 2_000;
+/** Of each peer's queue, whatever the others hold: 150 orders of the mean. */
+export const QUEUE_RESERVE_BYTES = 1024 * 1024;
 
 /** Starts with no peers. */
 export function createPeers(options: PeersOptions, modules: PeersModules): Peers {
@@ -116,7 +118,7 @@ class PeerSet implements Peers {
     this.#modules = modules;
     this.#now = modules.now ?? createClock();
     this.#identity = new ClientIdentity(modules.tlsIdentity);
-    this.#allowance = new QueueAllowance(queuesBytes ?? Number.POSITIVE_INFINITY);
+    this.#allowance = new QueueAllowance(queuesBytes ?? Number.POSITIVE_INFINITY, QUEUE_RESERVE_BYTES);
   }
 
   update(peers: readonly PeerTarget[]): void {

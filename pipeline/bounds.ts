@@ -143,7 +143,7 @@ export const BOUNDS: readonly Bound[] = [
   },
   {
     edge: 'orders waiting for all peers together',
-    bound: 'bytes',
+    bound: 'bytes; beside them 1 MiB of each peer',
     setting: 'PEERS_QUEUE_BYTES',
     atBound: 'the newest is not queued for a peer that has not taken it, counted',
     metric: 'orderflow_delivery_dropped_total{target,reason="queue_full"}',
