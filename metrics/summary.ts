@@ -4,6 +4,7 @@
  * microsecond a value; this one counts into fixed buckets (32 a power of two: at most 3 % off) and
  * registers with prom-client's registry like any other metric. Memory: 8 KB a set of labels.
  */
+import { Children, type ExportedValue, labelled } from './children.ts';
 
 const QUANTILES = [0.5, 0.9, 0.97, 0.99, 1] as const;
 const SUB_BITS = 5;
@@ -112,12 +113,6 @@ export interface SummaryOptions {
   readonly scale: number;
 }
 
-interface ExportedValue {
-  metricName?: string;
-  labels: Record<string, string | number>;
-  value: number;
-}
-
 /** A summary with labels; has the shape that prom-client's registry asks of a metric. */
 export class Summary {
   readonly name: string;
@@ -125,7 +120,7 @@ export class Summary {
   readonly type = 'summary';
   readonly aggregator = 'sum';
   readonly #options: SummaryOptions;
-  readonly #children = new Map<string, { values: readonly string[]; child: SummaryChild }>();
+  readonly #children = new Children(() => new SummaryChild());
   #halfStartedMs = Date.now();
 
   constructor(options: SummaryOptions) {
@@ -136,18 +131,12 @@ export class Summary {
 
   /** The values for these labels; callers keep it, looking it up costs more than recording. */
   child(...labels: string[]): SummaryChild {
-    const key = labels.join('\0');
-    let entry = this.#children.get(key);
-    if (entry === undefined) {
-      entry = { values: labels, child: new SummaryChild() };
-      this.#children.set(key, entry);
-    }
-    return entry.child;
+    return this.#children.of(labels);
   }
 
   /** Forgets the children for which `test` is true (a peer that left). */
   remove(test: (labels: readonly string[]) => boolean): void {
-    for (const [key, entry] of this.#children) if (test(entry.values)) this.#children.delete(key);
+    this.#children.remove(test);
   }
 
   reset(): void {
@@ -157,7 +146,7 @@ export class Summary {
   snapshot(): SummarySnapshot {
     this.#rotate();
     const { name, help, labels, scale } = this.#options;
-    const children = [...this.#children.values()].map(({ values, child }) => ({
+    const children = [...this.#children.all()].map(({ values, child }) => ({
       labels: values,
       sum: child.sum,
       count: child.count,
@@ -171,11 +160,8 @@ export class Summary {
     this.#rotate();
     const values: ExportedValue[] = [];
     const { labels: names, scale } = this.#options;
-    for (const { values: labelValues, child } of this.#children.values()) {
-      const labels: Record<string, string> = {};
-      names.forEach((name, i) => {
-        labels[name] = labelValues[i] ?? '';
-      });
+    for (const { values: labelValues, child } of this.#children.all()) {
+      const labels = labelled(names, labelValues);
       for (const q of QUANTILES)
         values.push({ labels: { ...labels, quantile: q }, value: child.quantile(q) / scale });
       values.push({ metricName: `${this.name}_sum`, labels, value: child.sum / scale });
@@ -188,6 +174,6 @@ export class Summary {
     const now = Date.now();
     if (now - this.#halfStartedMs < HALF_WINDOW_MS) return;
     this.#halfStartedMs = now;
-    for (const { child } of this.#children.values()) child.rotate();
+    for (const { child } of this.#children.all()) child.rotate();
   }
 }

@@ -4,6 +4,7 @@
  * page they are as prom-client's own.
  */
 import { Counter, type Registry } from 'prom-client';
+import { Children, type ExportedValue, labelled } from './children.ts';
 
 interface CounterOptions {
   readonly name: string;
@@ -24,30 +25,6 @@ class Tally {
     const count = this.#count;
     this.#count = 0;
     return count;
-  }
-}
-
-/** One of each set of labels, in the order in which they were first asked for. */
-class Children<T> {
-  readonly #make: () => T;
-  readonly #known = new Map<string, { readonly values: readonly string[]; readonly child: T }>();
-
-  constructor(make: () => T) {
-    this.#make = make;
-  }
-
-  of(values: readonly string[]): T {
-    const key = values.join('\0');
-    let known = this.#known.get(key);
-    if (known === undefined) {
-      known = { values, child: this.#make() };
-      this.#known.set(key, known);
-    }
-    return known.child;
-  }
-
-  all(): Iterable<{ readonly values: readonly string[]; readonly child: T }> {
-    return this.#known.values();
   }
 }
 
@@ -104,12 +81,6 @@ class HistogramChild {
   }
 }
 
-interface ExportedValue {
-  readonly metricName: string;
-  readonly labels: Record<string, string | number>;
-  readonly value: number;
-}
-
 /** A histogram of `registry`; has the shape that the registry asks of a metric. */
 export class TallyHistogram {
   readonly name: string;
@@ -155,8 +126,4 @@ export class TallyHistogram {
     }
     return { name, help, type, aggregator, values };
   }
-}
-
-function labelled(names: readonly string[], values: readonly string[]): Record<string, string> {
-  return Object.fromEntries(names.map((name, index) => [name, values[index] ?? '']));
 }
