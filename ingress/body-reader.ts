@@ -1,5 +1,6 @@
 /**
- * Reads request bodies straight from Node's request objects (HTTP/1.1 and HTTP/2), without web streams.
+ * Reads request bodies: straight from Node's request objects (HTTP/1.1 and HTTP/2), without web streams, or as
+ * pieces that whoever reads the connection hands over.
  *
  * What a slow or greedy client costs is bounded: a body may take so long and be so big, all bodies being read or
  * decompressed together may be so many and hold so many bytes, and at that bound the one that has been at it
@@ -40,6 +41,14 @@ export interface BodyConnection {
   charge(us: number): void;
 }
 
+/** What a request's head says of its body. */
+export interface BodyHead {
+  /** Value of Content-Encoding. */
+  readonly encoding: string | undefined;
+  /** Value of Content-Length, NaN when it is none; 0 when there is none. */
+  readonly length: number;
+}
+
 type Done = (body: Buffer | BodyFailure) => void;
 
 const SWEEP_MS = 1000;
@@ -52,7 +61,8 @@ const BYTES_PER_US = 512;
 const READ = Symbol('body');
 type Carrier = HttpRequest & { [READ]?: BodyRead };
 
-class BodyRead extends Listed {
+/** A body that is being read. */
+export class BodyRead extends Listed {
   readonly reader: BodyReader;
   readonly connection: BodyConnection;
   readonly gathered: Gathered;
@@ -116,31 +126,65 @@ export class BodyReader {
 
   /** Reads the body of `request`; `done` is called once, with the (decompressed) body or the reason. */
   read(request: HttpRequest, connection: BodyConnection, done: Done): void {
-    // RFC 9110 section 8.4.1: in any case.
-    const encoding = request.headers['content-encoding']?.toLowerCase();
-    const gzip = encoding === 'gzip' || encoding === 'x-gzip';
-    if (encoding !== undefined && encoding !== 'identity' && !gzip) {
-      done('bad_encoding');
-      return;
-    }
-    if (Number(request.headers['content-length'] ?? 0) > 2 * this.#options.maxBodyBytes) {
-      done('too_big');
-      return;
-    }
-    const gathered = new Gathered(this.#count);
-    const deadline = Date.now() + this.#options.timeoutMs;
-    const read = new BodyRead(this, connection, gathered, gzip, deadline, done);
+    const { headers } = request;
+    const head = {
+      encoding: headers['content-encoding'],
+      length: Number(headers['content-length'] ?? 0),
+    };
+    const read = this.begin(head, connection, Date.now(), done);
+    if (read === null) return;
     (request as Carrier)[READ] = read;
-    this.#reads.add(read);
-    connection.reading += 1;
     request.on('data', onData);
     request.on('end', onEnd);
     request.on('close', onClose);
     request.on('error', onClose);
-    this.#makeRoom();
   }
 
-  take(read: BodyRead, chunk: Buffer): void {
+  /**
+   * Begins to read a body that the caller gives to `take` and, after its last piece, to `complete`.
+   *
+   * @param sinceMs when its request began, Unix ms
+   * @param done called once, with the (decompressed) body or the reason
+   * @returns null when the head says that it is none to be read; `done` knows already
+   */
+  begin(head: BodyHead, connection: BodyConnection, sinceMs: number, done: Done): BodyRead | null {
+    // RFC 9110 section 8.4.1: in any case.
+    const encoding = head.encoding?.toLowerCase();
+    const gzip = encoding === 'gzip' || encoding === 'x-gzip';
+    if (encoding !== undefined && encoding !== 'identity' && !gzip) {
+      done('bad_encoding');
+      return null;
+    }
+    if (head.length > 2 * this.#options.maxBodyBytes) {
+      done('too_big');
+      return null;
+    }
+    const gathered = new Gathered(this.#count);
+    const read = new BodyRead(this, connection, gathered, gzip, sinceMs + this.#options.timeoutMs, done);
+    this.#reads.add(read);
+    connection.reading += 1;
+    this.#makeRoom();
+    return read;
+  }
+
+  /**
+   * A body that is there as a whole when its head is: nothing of it waits, so that it needs no room among those that are
+   * being read.
+   *
+   * @returns a copy, or null when it must be read as the others are
+   */
+  whole(head: BodyHead, connection: BodyConnection, bytes: Buffer, start: number): Buffer | null {
+    const { length } = head;
+    if (head.encoding !== undefined || length > this.#options.maxBodyBytes) return null;
+    connection.charge(PIECE_US + length / BYTES_PER_US);
+    // With memory of its own: what waits long must not keep more alive than it is.
+    const body = Buffer.allocUnsafeSlow(length);
+    bytes.copy(body, 0, start, start + length);
+    return body;
+  }
+
+  /** @param borrowed its memory will be written to again: what is kept of it is copied */
+  take(read: BodyRead, chunk: Buffer, borrowed = false): void {
     read.connection.charge(PIECE_US + chunk.length / BYTES_PER_US);
     if (read.ended) return;
     const { maxBodyBytes } = this.#options;
@@ -149,7 +193,8 @@ export class BodyReader {
     if (read.pieces > FREE_PIECES && read.received < read.pieces * LEAST_PIECE_BYTES) {
       this.finish(read, 'tiny_pieces');
     } else if (read.received <= maxBodyBytes) {
-      read.gathered.add(chunk);
+      if (borrowed) read.gathered.addCopy(chunk);
+      else read.gathered.add(chunk);
       this.#makeRoom();
     } else {
       // As much again is counted and dropped, so that the client can read its answer.

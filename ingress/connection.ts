@@ -10,6 +10,14 @@ import { Listed } from '../pipeline/ordered-list.ts';
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
 
+/** Reads a connection in place of Node's HTTP server: plain-connection.ts. */
+export interface OwnReader {
+  /** It may read again, first what it has read and not looked at. */
+  resume(): void;
+  /** Nothing is in flight and the node stops: end it. */
+  end(): void;
+}
+
 /** Keeps account of the work that connections cause: pacer.ts. */
 export interface Account {
   charge(connection: Connection, us: number): void;
@@ -30,10 +38,12 @@ export class Connection extends Listed {
   /** Of these, requests whose answer the client leaves unread. */
   unread = 0;
   /** Of these, requests that nobody has begun to work on. */
-  parked: Exchange[] = [];
+  parked: NodeExchange[] = [];
   /** It asked for too much: nothing more is taken from it, and it is closed after the answers due. */
   closing = false;
   closed = false;
+  /** Null when Node's HTTP server reads it. */
+  reader: OwnReader | null = null;
 
   // What the pacer knows of it.
   /** The turn in which it last caused work, and how much then, in µs. */
@@ -68,26 +78,43 @@ export class Connection extends Listed {
   }
 }
 
-/** A request with its response, from its head until the answer has left or the connection has gone. */
-export class Exchange extends Listed {
+/** A request, from its head until its answer has left or its connection has gone. */
+export abstract class Exchange extends Listed {
   readonly connection: Connection;
-  readonly request: HttpRequest;
-  readonly response: HttpResponse;
   /** It can be no order. */
   readonly aside: boolean;
   /** Unix ms at which its answer was first seen to stand unread; 0 before. */
   unreadSince = 0;
 
-  constructor(connection: Connection, request: HttpRequest, response: HttpResponse) {
+  constructor(connection: Connection, aside: boolean) {
     super();
     this.connection = connection;
+    this.aside = aside;
+  }
+
+  /** Its answer has been given, whether it has left or not. */
+  abstract get answered(): boolean;
+
+  /** Of its answer. */
+  abstract get unsentBytes(): number;
+}
+
+/** One that Node's servers read. */
+export class NodeExchange extends Exchange {
+  readonly request: HttpRequest;
+  readonly response: HttpResponse;
+
+  constructor(connection: Connection, request: HttpRequest, response: HttpResponse) {
+    super(connection, request.method !== 'POST');
     this.request = request;
     this.response = response;
-    this.aside = request.method !== 'POST';
     (response as MarkedResponse)[EXCHANGE] = this;
   }
 
-  /** Of its answer. */
+  get answered(): boolean {
+    return this.response.writableEnded;
+  }
+
   get unsentBytes(): number {
     const { response } = this;
     return 'stream' in response ? response.stream.writableLength : response.writableLength;
@@ -97,7 +124,7 @@ export class Exchange extends Listed {
 const CONNECTION = Symbol('connection');
 const EXCHANGE = Symbol('exchange');
 type MarkedSocket = Socket & { [CONNECTION]?: Connection };
-type MarkedResponse = HttpResponse & { [EXCHANGE]?: Exchange };
+type MarkedResponse = HttpResponse & { [EXCHANGE]?: NodeExchange };
 
 export function bindConnection(socket: Socket, connection: Connection): void {
   (socket as MarkedSocket)[CONNECTION] = connection;
@@ -108,6 +135,6 @@ export function connectionOf(socket: Socket): Connection | undefined {
   return (socket as MarkedSocket)[CONNECTION];
 }
 
-export function exchangeOf(response: HttpResponse): Exchange | undefined {
+export function exchangeOf(response: HttpResponse): NodeExchange | undefined {
   return (response as MarkedResponse)[EXCHANGE];
 }

@@ -12,10 +12,11 @@ import {
   bindConnection,
   Connection,
   connectionOf,
-  Exchange,
+  type Exchange,
   exchangeOf,
   type HttpRequest,
   type HttpResponse,
+  NodeExchange,
 } from './connection.ts';
 import { endParsing } from './node-internals.ts';
 import { Pacer } from './pacer.ts';
@@ -86,7 +87,12 @@ export class Connections {
     this.#modules = modules;
     this.#pacer = new Pacer(() => this.#all());
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS).unref();
-    const end = (exchange: Exchange) => this.#end(exchange);
+    const end = (exchange: NodeExchange) => {
+      const { connection, request } = exchange;
+      this.end(exchange);
+      // Nobody reads what is still to come of a request that has its answer.
+      if (!request.complete && !connection.http2 && hasLongBody(request)) connection.socket.destroySoon();
+    };
     // One function for all responses.
     this.#onClose = function onClose() {
       const exchange = exchangeOf(this);
@@ -98,7 +104,9 @@ export class Connections {
     });
     server.on('connection', (socket: Socket) => this.#add(socket, tls));
     if (tls) server.on('secureConnection', (socket: TLSSocket) => this.#secured(socket));
-    server.on('request', (request: HttpRequest, response: HttpResponse) => this.#begin(request, response));
+    server.on('request', (request: HttpRequest, response: HttpResponse) =>
+      this.#beginNode(request, response),
+    );
   }
 
   get size(): number {
@@ -131,7 +139,42 @@ export class Connections {
     if (this.#fresh.delete(connection)) this.#streams.add(connection);
   }
 
-  #begin(request: HttpRequest, response: HttpResponse): void {
+  /**
+   * Counts a request in flight, from its head on.
+   * @returns false when there are too many in all for another of this connection: it is to be refused
+   */
+  begin(exchange: Exchange, workUs: number): boolean {
+    const { connection } = exchange;
+    this.#exchanges.add(exchange);
+    connection.inFlight += 1;
+    if (exchange.aside) connection.asides += 1;
+    if (this.#used.has(connection) || this.#fresh.delete(connection)) this.#used.add(connection);
+    connection.charge(workUs);
+    return connection.inFlight <= this.#crowded();
+  }
+
+  /** Its answer has left, or nobody is there to take it. */
+  end(exchange: Exchange): void {
+    if (!this.#exchanges.delete(exchange)) return;
+    const { connection } = exchange;
+    connection.inFlight -= 1;
+    if (exchange.aside) connection.asides -= 1;
+    if (exchange.unreadSince !== 0) connection.unread -= 1;
+    if (connection.full) this.#next(connection);
+    if (this.#ending) endIfIdle(connection);
+  }
+
+  /** Reads no more of a connection until it has fewer requests in flight. */
+  hold(connection: Connection): void {
+    this.#pacer.hold(connection);
+  }
+
+  /** No requests are taken any more. */
+  get ending(): boolean {
+    return this.#ending;
+  }
+
+  #beginNode(request: HttpRequest, response: HttpResponse): void {
     const connection = connectionOf(request.socket);
     if (connection === undefined) {
       request.socket.destroy();
@@ -141,21 +184,15 @@ export class Connections {
       abandon(request, response);
       return;
     }
-    const exchange = new Exchange(connection, request, response);
+    const exchange = new NodeExchange(connection, request, response);
     response.on('close', this.#onClose);
-    this.#exchanges.add(exchange);
-    connection.inFlight += 1;
-    if (exchange.aside) connection.asides += 1;
-    if (this.#used.has(connection) || this.#fresh.delete(connection)) this.#used.add(connection);
-    connection.charge(REQUEST_US);
-
-    if (connection.inFlight > this.#crowded()) this.#close(connection, response);
+    if (!this.begin(exchange, REQUEST_US)) this.#close(connection, response);
     else if (!connection.http2 && this.#isTooFast(connection, exchange)) return;
     this.#modules.onRequest(request, response);
   }
 
   /** HTTP/1.1, where the client sets the pace. @returns true when nobody is to work on the request now. */
-  #isTooFast(connection: Connection, exchange: Exchange): boolean {
+  #isTooFast(connection: Connection, exchange: NodeExchange): boolean {
     const { pipelining } = this.#options;
     if (connection.inFlight < pipelining && connection.asides <= MAX_ASIDES) return false;
     this.#pacer.hold(connection);
@@ -186,18 +223,6 @@ export class Connections {
     return Number.POSITIVE_INFINITY;
   }
 
-  #end(exchange: Exchange): void {
-    if (!this.#exchanges.delete(exchange)) return;
-    const { connection, request } = exchange;
-    connection.inFlight -= 1;
-    if (exchange.aside) connection.asides -= 1;
-    if (exchange.unreadSince !== 0) connection.unread -= 1;
-    // Nobody reads what is still to come of a request that has its answer.
-    if (!request.complete && !connection.http2 && hasLongBody(request)) connection.socket.destroySoon();
-    if (connection.full) this.#next(connection);
-    if (this.#ending) endIfIdle(connection);
-  }
-
   #next(connection: Connection): void {
     const parked = connection.parked.shift();
     if (parked !== undefined) this.#modules.onRequest(parked.request, parked.response);
@@ -211,10 +236,10 @@ export class Connections {
     let unread = 0;
     let bytes = 0;
     for (const exchange of this.#exchanges) {
-      const { connection, response } = exchange;
+      const { connection } = exchange;
       if (connection.closed) {
         this.#exchanges.delete(exchange);
-      } else if (response.writableEnded) {
+      } else if (exchange.answered) {
         if (exchange.unreadSince === 0) {
           exchange.unreadSince = now;
           connection.unread += 1;
@@ -243,14 +268,18 @@ export class Connections {
 
   #add(socket: Socket, tls: boolean): void {
     const connection = new Connection(socket, this.#pacer);
-    const key = farEnd(socket);
-    if (tls) this.#handshaking.set(key, connection);
-    else bindConnection(socket, connection);
     this.#fresh.add(connection);
-    socket.once('close', () => {
-      this.#remove(connection);
-      if (this.#handshaking.get(key) === connection) this.#handshaking.delete(key);
-    });
+    if (tls) {
+      const key = farEnd(socket);
+      this.#handshaking.set(key, connection);
+      socket.once('close', () => {
+        this.#remove(connection);
+        if (this.#handshaking.get(key) === connection) this.#handshaking.delete(key);
+      });
+    } else {
+      bindConnection(socket, connection);
+      socket.once('close', () => this.#remove(connection));
+    }
     if (this.size > this.#options.maxConnections) this.#evict(connection);
   }
 
@@ -313,7 +342,8 @@ function hasLongBody({ headers }: HttpRequest): boolean {
 function endIfIdle(connection: Connection): void {
   if (connection.inFlight > 0 || connection.http2) return;
   connection.closing = true;
-  connection.socket.end();
+  if (connection.reader === null) connection.socket.end();
+  else connection.reader.end();
 }
 
 function farEnd(socket: Socket): string {

@@ -30,6 +30,12 @@ export class Gathered {
     return this.#length;
   }
 
+  /** @param piece may be written to afterwards. */
+  addCopy(piece: Buffer): void {
+    this.#length += piece.length;
+    this.#addSmall(piece);
+  }
+
   /** @param piece is kept: nobody may write to it from here on. */
   add(piece: Buffer): void {
     const first = this.#length === 0;

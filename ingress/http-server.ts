@@ -10,7 +10,9 @@ import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import { connectionOf, type HttpRequest, type HttpResponse } from './connection.ts';
 import { Connections, MAX_STREAMS } from './connections.ts';
 import { type ListenAddress, listenOn } from './listeners.ts';
-import { endInPlain, offerProtocol } from './node-internals.ts';
+import { acceptInPlace, endInPlain, offerProtocol } from './node-internals.ts';
+import { PlainHttp } from './plain-http.ts';
+import type { PlainEndpoint } from './plain-request.ts';
 
 /** PEM texts. */
 export interface TlsIdentity {
@@ -40,6 +42,8 @@ export interface HttpServerOptions {
 
 export interface HttpServerModules {
   readonly onRequest: (request: HttpRequest, response: HttpResponse) => unknown;
+  /** Without TLS: takes plain POST requests past Node's HTTP server. */
+  readonly plain?: PlainEndpoint | undefined;
   /** After each TLS handshake for HTTP, with the client certificate's DER or null. */
   readonly onSecureConnection?: ((socket: TLSSocket, certificate: Buffer | null) => void) | undefined;
   readonly onEvicted: () => void;
@@ -104,6 +108,17 @@ export async function listenHttp(
     },
     onEvicted: modules.onEvicted,
   });
+  if (options.tls === null && modules.plain !== undefined) {
+    const plain: PlainHttp = new PlainHttp(
+      { ...options, maxHeadBytes: MAX_HEAD_BYTES },
+      {
+        endpoint: modules.plain,
+        connections,
+        handOver: acceptInPlace(server, (socket) => plain.accept(socket)),
+      },
+    );
+    server.once('close', () => plain.close());
+  }
   function handOver(socket: TLSSocket): void {
     // Once all that the handshake's end sets off is done, the account of its work among it.
     queueMicrotask(() =>

@@ -3,13 +3,14 @@
  * has changed what they rest on they do nothing; hostile.integration.test.ts shows what that costs.
  */
 import type { Http2SecureServer } from 'node:http2';
-import type { Socket } from 'node:net';
+import { type Server, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
 /** A libuv handle (or the TLS layer on one). */
 interface ReadingHandle {
   readStart(): number;
   readStop(): number;
+  useUserBuffer(buffer: Buffer): void;
 }
 
 /** Node's HTTP/1.1 parser; `onIncoming` is called with each head, and 2 means that no HTTP follows. */
@@ -34,6 +35,46 @@ export function stopReading(socket: Socket): void {
 
 export function startReading(socket: Socket): void {
   (socket as Internals)._handle?.readStart?.();
+}
+
+/** Where a socket keeps what `net.connect` was given as `onread`. */
+const [BUFFER, CALLBACK] = ['kBuffer', 'kBufferCb'].map((name) =>
+  Object.getOwnPropertySymbols(new Socket()).find(({ description }) => description === name),
+);
+
+/**
+ * Reads a connection that a server has just accepted as `net.connect` does with `onread`, for which servers have no
+ * option: into the same memory each time, without events.
+ *
+ * @param onRead called with how many bytes there are, each time at the buffer's beginning
+ * @returns false when this Node has no such way; nothing has been done then
+ */
+export function readInto(socket: Socket, buffer: Buffer, onRead: (length: number) => boolean): boolean {
+  const { _handle: handle } = socket as Internals;
+  if (BUFFER === undefined || CALLBACK === undefined || handle?.useUserBuffer === undefined) return false;
+  Object.assign(socket, { [BUFFER]: buffer, [CALLBACK]: onRead });
+  handle.useUserBuffer(buffer);
+  return true;
+}
+
+/** Ends `readInto`: what is read from now on is for Node's HTTP server, which must take the socket at once. */
+export function readNoLonger(socket: Socket): void {
+  if (BUFFER !== undefined && CALLBACK !== undefined) {
+    Object.assign(socket, { [BUFFER]: null, [CALLBACK]: null });
+  }
+}
+
+/**
+ * Puts another in the place of Node's HTTP server for new connections.
+ *
+ * @returns what gives one to Node's server all the same
+ */
+export function acceptInPlace(server: Server, accept: (socket: Socket) => void): (socket: Socket) => void {
+  const [http] = server.listeners('connection');
+  if (http === undefined) throw new Error('a server that takes no connections');
+  server.removeListener('connection', http as () => void);
+  server.on('connection', accept);
+  return (socket) => Reflect.apply(http, server, [socket]);
 }
 
 /**

@@ -119,7 +119,8 @@ export class Pacer {
       if (connection.closed || connection.full) continue;
       expected += connection.spent;
       connection.bytesSeen = connection.transport.bytesRead;
-      startReading(connection.transport);
+      if (connection.reader === null) startReading(connection.transport);
+      else connection.reader.resume();
       this.#resumed.push(connection);
     }
     if (this.#head > 1024 || this.#head === this.#queue.length) {

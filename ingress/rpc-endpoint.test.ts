@@ -11,7 +11,7 @@ import { BodyReader } from './body-reader.ts';
 import { certificateOf, clientCertificateGuard } from './client-certificates.ts';
 import { FairQueue } from './fair-queue.ts';
 import { type HttpServer, listenHttp } from './http-server.ts';
-import { type Readiness, rpcListener } from './rpc-endpoint.ts';
+import { plainEndpoint, type Readiness, type RpcEndpointModules, rpcListener } from './rpc-endpoint.ts';
 
 const MAX_BODY = 100_000;
 
@@ -48,6 +48,34 @@ async function serve({
     timeoutMs: 60_000,
   });
   let now = 0;
+  const options = { side: 'user', maxBodyBytes: MAX_BODY, readyText } as const;
+  const modules: RpcEndpointModules = {
+    bodies:
+      hold === undefined
+        ? bodies
+        : {
+            read: (request, connection, done) =>
+              bodies.read(request, connection, (body) => hold(() => done(body))),
+          },
+    clock: () => {
+      now += 1;
+      return now;
+    },
+    queue: new FairQueue(
+      { maxBytes: 10_000_000 },
+      {
+        submit: (arrival: Arrival) => {
+          arrivals.push(arrival);
+          if (submit === undefined)
+            arrival.respond(200, encodeResult('1', String(arrival.body.length)), false);
+          else submit(arrival);
+        },
+      },
+    ),
+    readiness,
+    certificateOf,
+    rejected: (_side, kind) => void refused.push(kind),
+  };
   const server: HttpServer = await listenHttp(
     {
       listen: { host: '127.0.0.1', port: 0 },
@@ -62,36 +90,8 @@ async function serve({
       pipelining: 64,
     },
     {
-      onRequest: rpcListener(
-        { side: 'user', maxBodyBytes: MAX_BODY, readyText },
-        {
-          bodies:
-            hold === undefined
-              ? bodies
-              : {
-                  read: (request, connection, done) =>
-                    bodies.read(request, connection, (body) => hold(() => done(body))),
-                },
-          clock: () => {
-            now += 1;
-            return now;
-          },
-          queue: new FairQueue(
-            { maxBytes: 10_000_000 },
-            {
-              submit: (arrival: Arrival) => {
-                arrivals.push(arrival);
-                if (submit === undefined)
-                  arrival.respond(200, encodeResult('1', String(arrival.body.length)), false);
-                else submit(arrival);
-              },
-            },
-          ),
-          readiness,
-          certificateOf,
-          rejected: (_side, kind) => void refused.push(kind),
-        },
-      ),
+      onRequest: rpcListener(options, modules),
+      plain: plainEndpoint(options, bodies, modules),
       onSecureConnection: guard,
       onEvicted: () => undefined,
     },

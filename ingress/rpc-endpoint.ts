@@ -11,9 +11,11 @@ import { encodeError } from '../pipeline/json-rpc.ts';
 import type { Side } from '../pipeline/order.ts';
 import type { Arrival, ShownCertificate } from '../pipeline/submission.ts';
 import type { BodyFailure, BodyReader } from './body-reader.ts';
-import { connectionOf, type HttpRequest, type HttpResponse } from './connection.ts';
+import { type Connection, connectionOf, type HttpRequest, type HttpResponse } from './connection.ts';
 import type { FairQueue } from './fair-queue.ts';
 import { getRequestListener, RESPONSE_ALREADY_SENT } from './hono-node.ts';
+import type { PlainEndpoint } from './plain-request.ts';
+import type { RpcRequest } from './rpc-request.ts';
 
 export interface Readiness {
   readonly ready: boolean;
@@ -89,36 +91,62 @@ function routedListener(options: RpcEndpointOptions, modules: RpcEndpointModules
   });
 }
 
-/** One request on its way: what the pipeline answers through. */
-class HttpArrival implements Arrival {
+/**
+ * @param bodies where those are read that do not come as a whole
+ * @returns what takes requests that did not come through Node's HTTP server
+ */
+export function plainEndpoint(
+  options: RpcEndpointOptions,
+  bodies: PlainEndpoint['bodies'],
+  modules: RpcEndpointModules,
+): PlainEndpoint {
+  return {
+    side: options.side,
+    bodies,
+    refusal: () => null,
+    refuse: (request, reason) => refuse(request, reason, false, options, modules),
+    arrived: (request, body) => arrived(request, body, options, modules),
+  };
+}
+
+const NO_BODY = Buffer.alloc(0);
+
+/** A request that one of Node's servers has read. */
+class NodeRequest implements RpcRequest {
   readonly side: Side;
-  readonly body: Buffer;
-  readonly signature: string | undefined;
-  readonly certificate: ShownCertificate | undefined;
-  readonly receivedAtUs: number;
+  body = NO_BODY;
+  certificate: ShownCertificate | undefined = undefined;
+  receivedAtUs = 0;
   readonly streamed = null;
+  readonly connection: Connection;
   readonly #request: HttpRequest;
   readonly #response: HttpResponse;
 
-  constructor(
-    side: Side,
-    body: Buffer,
-    request: HttpRequest,
-    response: HttpResponse,
-    certificate: ShownCertificate | undefined,
-    receivedAtUs: number,
-  ) {
+  constructor(side: Side, connection: Connection, request: HttpRequest, response: HttpResponse) {
     this.side = side;
-    this.body = body;
-    this.signature = signatureOf(request);
-    this.certificate = certificate;
-    this.receivedAtUs = receivedAtUs;
+    this.connection = connection;
     this.#request = request;
     this.#response = response;
   }
 
+  get signature(): string | undefined {
+    return signatureOf(this.#request);
+  }
+
+  get contentType(): string | undefined {
+    return this.#request.headers['content-type'];
+  }
+
   respond(status: number, body: string, close: boolean): void {
     send(this.#request, this.#response, status, 'application/json', body, close);
+  }
+
+  send(status: number, contentType: string, text: string, close: boolean): void {
+    send(this.#request, this.#response, status, contentType, text, close);
+  }
+
+  abandon(): void {
+    this.#request.socket.destroy();
   }
 }
 
@@ -128,47 +156,62 @@ function receive(
   options: RpcEndpointOptions,
   modules: RpcEndpointModules,
 ) {
-  const { side } = options;
-  const { socket } = request;
-  const json = isJson(request.headers['content-type']);
-  const refuse = (failure: BodyFailure) => refuseBody(failure, request, response, options, modules);
-  const connection = connectionOf(socket);
-  if (connection === undefined || connection.closing) {
-    refuse('overloaded');
+  const connection = connectionOf(request.socket);
+  if (connection === undefined) {
+    request.socket.destroy();
     return;
   }
-  modules.bodies.read(request, connection, (body) => {
-    if (!json && body !== 'timeout' && body !== 'aborted') {
-      modules.rejected(side, 'unsupported_media_type');
-      send(request, response, 415, 'text/plain', 'header Content-Type must be application/json', false);
-    } else if (typeof body === 'string') {
-      refuse(body);
-    } else {
-      // Not of `socket`: HTTP/2's stand-in forgets what the connection has shown once that is closed.
-      const certificate = modules.certificateOf(connection.socket);
-      const arrival = new HttpArrival(side, body, request, response, certificate, modules.clock());
-      if (!modules.queue.offer(connection, arrival, body.length)) refuse('overloaded');
+  const asked = new NodeRequest(options.side, connection, request, response);
+  if (connection.closing) refuseBody('overloaded', asked, options, modules);
+  else modules.bodies.read(request, connection, (body) => arrived(asked, body, options, modules));
+}
+
+/** A request has its body, or a reason to have none. */
+function arrived(
+  request: RpcRequest,
+  body: Buffer | BodyFailure,
+  options: RpcEndpointOptions,
+  modules: RpcEndpointModules,
+): void {
+  const { connection } = request;
+  if (body !== 'timeout' && body !== 'aborted' && !isJson(request.contentType)) {
+    modules.rejected(options.side, 'unsupported_media_type');
+    request.send(415, 'text/plain', 'header Content-Type must be application/json', false);
+  } else if (typeof body === 'string') {
+    refuseBody(body, request, options, modules);
+  } else {
+    request.body = body;
+    // Not of the request's socket: HTTP/2's stand-in forgets what the connection has shown once that is closed.
+    request.certificate = modules.certificateOf(connection.socket);
+    request.receivedAtUs = modules.clock();
+    if (!modules.queue.offer(connection, request, body.length)) {
+      refuseBody('overloaded', request, options, modules);
     }
-  });
+  }
 }
 
 function refuseBody(
   failure: BodyFailure,
-  request: HttpRequest,
-  response: HttpResponse,
+  request: RpcRequest,
   options: RpcEndpointOptions,
   modules: RpcEndpointModules,
 ): void {
   const rejection = bodyRejection(failure, options.maxBodyBytes);
-  if (rejection === null) {
-    request.socket.destroy();
-    return;
-  }
+  if (rejection === null) request.abandon();
+  else refuse(request, rejection, true, options, modules);
+}
+
+function refuse(
+  request: RpcRequest,
+  rejection: Rejection,
+  close: boolean,
+  options: RpcEndpointOptions,
+  modules: RpcEndpointModules,
+): void {
   modules.rejected(options.side, rejection.kind);
   const { code, status } = rejection.row;
-  if (code === null) send(request, response, status, 'text/plain', rejection.message, true);
-  else
-    send(request, response, status, 'application/json', encodeError('null', code, rejection.message), true);
+  if (code === null) request.send(status, 'text/plain', rejection.message, close);
+  else request.send(status, 'application/json', encodeError('null', code, rejection.message), close);
 }
 
 /** @returns null when there is nobody left to answer. */

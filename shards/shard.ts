@@ -18,7 +18,13 @@ import { certificateOf, clientCertificateGuard } from '../ingress/client-certifi
 import { FairQueue } from '../ingress/fair-queue.ts';
 import { type HttpServer, listenHttp } from '../ingress/http-server.ts';
 import type { ListenAddress } from '../ingress/listeners.ts';
-import { type Readiness, rpcListener } from '../ingress/rpc-endpoint.ts';
+import {
+  plainEndpoint,
+  type Readiness,
+  type RpcEndpointModules,
+  type RpcEndpointOptions,
+  rpcListener,
+} from '../ingress/rpc-endpoint.ts';
 import { createStreamServer } from '../ingress/stream/stream-server.ts';
 import { type DeliveryMetrics, deliveryMetrics } from '../metrics/delivery-metrics.ts';
 import { pipelineMetrics } from '../metrics/pipeline-metrics.ts';
@@ -287,6 +293,19 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
     key: credentials.current.privateKeyPem,
   });
   const serve = async (side: Side, listen: ListenAddress, secure: boolean): Promise<HttpServer> => {
+    const rpc: RpcEndpointOptions = {
+      side,
+      maxBodyBytes: settings.maxRequestBodySizeBytes,
+      readyText: sender || settings.builderReadyEndpoint === null ? 'ready' : 'OK',
+    };
+    const rpcModules: RpcEndpointModules = {
+      bodies,
+      clock,
+      queue,
+      readiness: side === 'system' ? null : readiness,
+      certificateOf,
+      rejected: (api, kind) => counters.rejectedBeforePipeline(api, kind),
+    };
     const server: HttpServer = await listenHttp(
       {
         listen,
@@ -302,21 +321,8 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
         pipelining: PIPELINING,
       },
       {
-        onRequest: rpcListener(
-          {
-            side,
-            maxBodyBytes: settings.maxRequestBodySizeBytes,
-            readyText: sender || settings.builderReadyEndpoint === null ? 'ready' : 'OK',
-          },
-          {
-            bodies,
-            clock,
-            queue,
-            readiness: side === 'system' ? null : readiness,
-            certificateOf,
-            rejected: (api, kind) => counters.rejectedBeforePipeline(api, kind),
-          },
-        ),
+        onRequest: rpcListener(rpc, rpcModules),
+        plain: plainEndpoint(rpc, bodies, rpcModules),
         onSecureConnection:
           side === 'system'
             ? clientCertificateGuard(settings.systemClientCert, {
