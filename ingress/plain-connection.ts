@@ -205,7 +205,7 @@ export class PlainConnection extends Listed implements OwnReader {
   #begin(bytes: Buffer, at: number, end: number): number {
     const { connection } = this;
     const { endpoint, connections } = this.#http.modules;
-    const request = new PlainRequest(this, endpoint.side, HEAD.signature, HEAD.contentType);
+    const request = new PlainRequest(this, HEAD.signature, HEAD.contentType);
     if (this.#last === null) this.#first = request;
     else this.#last.next = request;
     this.#last = request;

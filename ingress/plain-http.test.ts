@@ -121,13 +121,12 @@ async function framing(plain: boolean) {
     if (typeof body !== 'string') found.push(`${String(signature)} ${body.toString('latin1')}`);
   };
   const endpoint: PlainEndpoint = {
-    side: 'user',
     bodies,
     refusal: () => null,
     refuse: () => undefined,
     arrived(request, body) {
       keep(request.signature, body);
-      request.respond(200, '', false);
+      request.send(200, 'text/plain', '', false);
     },
   };
   const { port } = await listen({

@@ -1,18 +1,15 @@
 /**
- * A request that plain-connection.ts has read, from its head until its answer has left: the pipeline's arrival and the
- * ingress's exchange in one object; and what takes such requests.
+ * A request that plain-connection.ts has read, from its head until its answer has left; without its body, which must not
+ * be held for as long as a client leaves its answer unread. And what takes such requests.
  */
 import { STATUS_CODES } from 'node:http';
 import type { Rejection } from '../pipeline/errors.ts';
-import type { Side } from '../pipeline/order.ts';
-import type { ShownCertificate } from '../pipeline/submission.ts';
 import type { BodyFailure, BodyReader } from './body-reader.ts';
 import { type Connection, Exchange } from './connection.ts';
 import type { RpcRequest } from './rpc-request.ts';
 
 /** Where the requests go. */
 export interface PlainEndpoint {
-  readonly side: Side;
   readonly bodies: Pick<BodyReader, 'begin' | 'whole' | 'take' | 'complete' | 'finish'>;
   /**
    * Asked with each head: why the request is refused whatever its body says.
@@ -35,16 +32,9 @@ interface AnswerWay {
   destroy(): void;
 }
 
-const NO_BODY = Buffer.alloc(0);
-
 export class PlainRequest extends Exchange implements RpcRequest {
-  readonly side: Side;
   readonly signature: string | undefined;
   readonly contentType: string | undefined;
-  readonly streamed = null;
-  body = NO_BODY;
-  certificate: ShownCertificate | undefined = undefined;
-  receivedAtUs = 0;
   readonly #way: AnswerWay;
 
   /** The one that came after it on its connection. */
@@ -57,10 +47,9 @@ export class PlainRequest extends Exchange implements RpcRequest {
   /** Its answer is the last of its connection. */
   last = false;
 
-  constructor(way: AnswerWay, side: Side, signature: string | undefined, contentType: string | undefined) {
+  constructor(way: AnswerWay, signature: string | undefined, contentType: string | undefined) {
     super(way.connection, false);
     this.#way = way;
-    this.side = side;
     this.signature = signature;
     this.contentType = contentType;
   }
@@ -71,10 +60,6 @@ export class PlainRequest extends Exchange implements RpcRequest {
 
   get unsentBytes(): number {
     return this.head.length + this.text.length;
-  }
-
-  respond(status: number, body: string, close: boolean): void {
-    this.send(status, 'application/json', body, close);
   }
 
   send(status: number, contentType: string, text: string, close: boolean): void {

@@ -101,7 +101,6 @@ export function plainEndpoint(
   modules: RpcEndpointModules,
 ): PlainEndpoint {
   return {
-    side: options.side,
     bodies,
     refusal: () => null,
     refuse: (request, reason) => refuse(request, reason, false, options, modules),
@@ -109,21 +108,43 @@ export function plainEndpoint(
   };
 }
 
-const NO_BODY = Buffer.alloc(0);
+/** One request on its way: what the pipeline answers through. */
+class HttpArrival implements Arrival {
+  readonly side: Side;
+  readonly body: Buffer;
+  readonly signature: string | undefined;
+  readonly certificate: ShownCertificate | undefined;
+  readonly receivedAtUs: number;
+  readonly streamed = null;
+  readonly #request: RpcRequest;
+
+  constructor(
+    side: Side,
+    body: Buffer,
+    request: RpcRequest,
+    certificate: ShownCertificate | undefined,
+    receivedAtUs: number,
+  ) {
+    this.side = side;
+    this.body = body;
+    this.signature = request.signature;
+    this.certificate = certificate;
+    this.receivedAtUs = receivedAtUs;
+    this.#request = request;
+  }
+
+  respond(status: number, body: string, close: boolean): void {
+    this.#request.send(status, 'application/json', body, close);
+  }
+}
 
 /** A request that one of Node's servers has read. */
 class NodeRequest implements RpcRequest {
-  readonly side: Side;
-  body = NO_BODY;
-  certificate: ShownCertificate | undefined = undefined;
-  receivedAtUs = 0;
-  readonly streamed = null;
   readonly connection: Connection;
   readonly #request: HttpRequest;
   readonly #response: HttpResponse;
 
-  constructor(side: Side, connection: Connection, request: HttpRequest, response: HttpResponse) {
-    this.side = side;
+  constructor(connection: Connection, request: HttpRequest, response: HttpResponse) {
     this.connection = connection;
     this.#request = request;
     this.#response = response;
@@ -135,10 +156,6 @@ class NodeRequest implements RpcRequest {
 
   get contentType(): string | undefined {
     return this.#request.headers['content-type'];
-  }
-
-  respond(status: number, body: string, close: boolean): void {
-    send(this.#request, this.#response, status, 'application/json', body, close);
   }
 
   send(status: number, contentType: string, text: string, close: boolean): void {
@@ -161,7 +178,7 @@ function receive(
     request.socket.destroy();
     return;
   }
-  const asked = new NodeRequest(options.side, connection, request, response);
+  const asked = new NodeRequest(connection, request, response);
   if (connection.closing) refuseBody('overloaded', asked, options, modules);
   else modules.bodies.read(request, connection, (body) => arrived(asked, body, options, modules));
 }
@@ -180,11 +197,10 @@ function arrived(
   } else if (typeof body === 'string') {
     refuseBody(body, request, options, modules);
   } else {
-    request.body = body;
     // Not of the request's socket: HTTP/2's stand-in forgets what the connection has shown once that is closed.
-    request.certificate = modules.certificateOf(connection.socket);
-    request.receivedAtUs = modules.clock();
-    if (!modules.queue.offer(connection, request, body.length)) {
+    const certificate = modules.certificateOf(connection.socket);
+    const arrival = new HttpArrival(options.side, body, request, certificate, modules.clock());
+    if (!modules.queue.offer(connection, arrival, body.length)) {
       refuseBody('overloaded', request, options, modules);
     }
   }
