@@ -219,6 +219,20 @@ export const SETTINGS = {
     1_048_576,
     1_099_511_627_776,
   ),
+  maxWaitMs: integer(
+    'MAX_WAIT_MS',
+    10,
+    'longest that an order may wait for its turn while more come than can be worked off; beyond it they are refused. Connections that send seldom, and bursts, have five times as long',
+    1,
+    60_000,
+  ),
+  maxBurstWaitMs: integer(
+    'MAX_BURST_WAIT_MS',
+    1000,
+    "longest that an order of a burst from many connections may wait for its turn, and a peer's order at all times",
+    1,
+    60_000,
+  ),
   maxConnections: integer(
     'MAX_CONNECTIONS',
     20_000,

@@ -18,6 +18,16 @@ export interface OwnReader {
   end(): void;
 }
 
+/** No longer than this, the rest of a body is dropped as it comes: closing might cost its sender the answer. */
+const SHORT_BODY_BYTES = 65_536;
+
+/** @returns whether what is still to come of a body that nobody wants is too much to be dropped as it comes */
+export function hasLongBody({ headers }: HttpRequest): boolean {
+  return (
+    headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > SHORT_BODY_BYTES
+  );
+}
+
 /** Keeps account of the work that connections cause: pacer.ts. */
 export interface Account {
   charge(connection: Connection, us: number): void;

@@ -16,6 +16,7 @@ import {
   exchangeOf,
   type HttpRequest,
   type HttpResponse,
+  hasLongBody,
   NodeExchange,
 } from './connection.ts';
 import { endParsing } from './node-internals.ts';
@@ -58,8 +59,6 @@ const MAX_UNREAD = 8192;
 const MAX_UNREAD_BYTES = 1 << 26;
 /** What a request costs besides its body: head, objects, answer; measured with heads of 200 bytes. */
 const REQUEST_US = 30;
-/** No longer than this, the rest of a body is dropped as it comes: closing might cost its sender the answer. */
-const SHORT_BODY_BYTES = 65_536;
 /** Of all connections; while there are fewer that never asked for anything, newcomers have time to ask. */
 const SHARE_OF_FRESH = 0.25;
 const SWEEP_MS = 1000;
@@ -330,12 +329,6 @@ function abandon(request: HttpRequest, response: HttpResponse): void {
   // REFUSED_STREAM (RFC 9113 section 8.7): sending it again elsewhere is safe.
   if ('stream' in response) response.stream.close(7);
   else request.resume();
-}
-
-function hasLongBody({ headers }: HttpRequest): boolean {
-  return (
-    headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > SHORT_BODY_BYTES
-  );
 }
 
 /** What comes after the end could not be answered: it is not begun, and its client sends it elsewhere. */

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { BIG_BODY_BYTES, FairQueue } from './fair-queue.ts';
 
-function harness(maxBytes = 1e9) {
+function harness(maxBytes = 1e9, maxBurstWaitMs = 1e6) {
   const out: string[] = [];
   const turns: (() => void)[] = [];
   const clock = { now: 1 };
   const queue = new FairQueue<string>(
-    { maxBytes },
+    { maxBytes, maxWaitMs: 1e6, maxBurstWaitMs },
     {
       submit: (item) => void out.push(item),
       schedule: (turn) => void turns.push(turn),
@@ -22,16 +22,16 @@ const B = { name: 'b' };
 describe('FairQueue', () => {
   test('hands over at once while a turn has room', () => {
     const { queue, out } = harness();
-    for (let i = 0; i < 8; i += 1) queue.offer(A, `a${i}`, 100);
+    for (let i = 0; i < 8; i += 1) queue.offer(A, 'users', `a${i}`, 100);
     expect([out.length, queue.length]).toEqual([8, 0]);
-    queue.offer(A, 'a8', 100);
+    queue.offer(A, 'users', 'a8', 100);
     expect([out.length, queue.length, queue.bytes]).toEqual([8, 1, 100]);
   });
 
   test('a connection with a thousand waiting delays its own, not another', () => {
     const { queue, out, turn } = harness();
-    for (let i = 0; i < 1000; i += 1) queue.offer(A, `a${i}`, 100);
-    queue.offer(B, 'b', 100);
+    for (let i = 0; i < 1000; i += 1) queue.offer(A, 'users', `a${i}`, 100);
+    queue.offer(B, 'users', 'b', 100);
     turn();
     expect(out).toHaveLength(16);
     expect(out).toContain('b');
@@ -42,12 +42,12 @@ describe('FairQueue', () => {
 
   test('after a big body the small ones get as much time as it took', () => {
     const { queue, out, clock, turn } = harness();
-    queue.offer(A, 'big 1', BIG_BODY_BYTES + 1);
-    queue.offer(A, 'big 2', BIG_BODY_BYTES + 1);
+    queue.offer(A, 'users', 'big 1', BIG_BODY_BYTES + 1);
+    queue.offer(A, 'users', 'big 2', BIG_BODY_BYTES + 1);
     turn();
     expect(out).toEqual(['big 1']);
     clock.now += 50;
-    for (let i = 0; i < 9; i += 1) queue.offer(B, `b${i}`, 10);
+    for (let i = 0; i < 9; i += 1) queue.offer(B, 'users', `b${i}`, 10);
     turn();
     expect(out).toHaveLength(9);
     turn();
@@ -59,15 +59,15 @@ describe('FairQueue', () => {
 
   test('refuses beyond its bytes, takes a lone big one', () => {
     const { queue } = harness(1000);
-    expect(queue.offer(A, 'x', BIG_BODY_BYTES + 1)).toBe(true);
-    expect(queue.offer(A, 'y', BIG_BODY_BYTES + 1)).toBe(false);
+    expect(queue.offer(A, 'users', 'x', BIG_BODY_BYTES + 1)).toBeNull();
+    expect(queue.offer(A, 'users', 'y', BIG_BODY_BYTES + 1)?.kind).toBe('overloaded');
   });
 
   test('draining hands over all that waits, and at once what still comes', async () => {
     const { queue, out, turn } = harness();
-    for (let i = 0; i < 20; i += 1) queue.offer(A, `a${i}`, 100);
+    for (let i = 0; i < 20; i += 1) queue.offer(A, 'users', `a${i}`, 100);
     const drained = queue.drain();
-    queue.offer(B, 'late', 100);
+    queue.offer(B, 'users', 'late', 100);
     expect(out.at(-1)).toBe('late');
     while (queue.length > 0) turn();
     await drained;

@@ -3,14 +3,20 @@
  * turn, one connection after the other, so that a connection that sends a thousand at once delays its own. As
  * many as the intake works off in one turn of the event loop are handed over in each.
  *
- * Big bodies cost up to 45 ms a MiB (measured, JSON made for the purpose), so they have a lane of their own: one in
- * a turn, and before the next what is small and came meanwhile gets as much time as the big one took.
+ * Lanes take turns: peers, whose orders another node has taken already; connections that have had a turn; newcomers. So
+ * none of the three waits for a flood of another. Big bodies cost up to 45 ms a MiB (measured, JSON made for the
+ * purpose), so they have lanes of their own: one in a turn, and before the next what is small and came meanwhile gets as
+ * much time as the big one took.
  *
- * Bounded by bytes and, through the connections, by number; at the bound the newest request is refused.
+ * Bounded by the time that an order would wait (admission.ts) and by bytes; beyond, the newest request is refused.
  */
-import { Listed, OrderedList } from '../pipeline/ordered-list.ts';
+import { Rejection } from '../pipeline/errors.ts';
+import { type AdmissionOptions, longestWait } from './admission.ts';
+import { Lane, Source } from './lane.ts';
+import { Pace, workOf } from './pace.ts';
+import { Shares } from './shares.ts';
 
-export interface FairQueueOptions {
+export interface FairQueueOptions extends AdmissionOptions {
   /** Bytes of request bodies that may wait; a lone request is always taken. */
   readonly maxBytes: number;
 }
@@ -23,66 +29,30 @@ export interface FairQueueModules<T> {
   readonly now?: () => number;
 }
 
+/** Whose orders: of users, or of peers, which are not refused because of the users'. */
+export type Party = 'users' | 'peers';
+
 /** From this size on a body is big; p99 of the orders in the field is 40 KB. */
 export const BIG_BODY_BYTES = 64 * 1024;
 /** Requests handed over in one turn: what the intake works off in one. */
 const SLICE_LENGTH = 8;
 /** Bytes handed over in one turn, so that a slice of bodies just below big ones is a short one. */
 const SLICE_BYTES = 128 * 1024;
+/** Of `maxBytes`; the rest is the peers' alone. */
+const USERS_BYTES = 3 / 4;
 
-interface Waiting<T> {
-  readonly item: T;
-  readonly bytes: number;
-}
-
-/** Requests of one connection in one lane, in order of arrival. */
-class Source<T> extends Listed {
-  items: (Waiting<T> | undefined)[] = [];
-  head = 0;
-
-  /** @returns the oldest; there is one. */
-  shift(): Waiting<T> | undefined {
-    const next = this.items[this.head];
-    // What has left must not live on because its place does.
-    this.items[this.head] = undefined;
-    this.head += 1;
-    if (this.head === this.items.length || this.head > 64) {
-      this.items = this.items.slice(this.head);
-      this.head = 0;
-    }
-    return next;
-  }
-}
-
-/** Takes from one source after the other. */
-class Lane<T> {
-  readonly #sources = new WeakMap<object, Source<T>>();
-  /** Those with requests, in the order of their turns. */
-  readonly #turns = new OrderedList<Source<T>>();
-  length = 0;
-
-  push(key: object, item: T, bytes: number): void {
-    let source = this.#sources.get(key);
-    if (source === undefined) {
-      source = new Source();
-      this.#sources.set(key, source);
-    }
-    source.items.push({ item, bytes });
-    if (!this.#turns.has(source)) this.#turns.add(source);
-    this.length += 1;
-  }
-
-  /** @returns the next, or undefined when it is empty. */
-  shift(): Waiting<T> | undefined {
-    const source = this.#turns.first;
-    if (source === undefined) return undefined;
-    const next = source.shift();
-    this.length -= 1;
-    if (source.items.length > 0) this.#turns.add(source);
-    else this.#turns.delete(source);
-    return next;
-  }
-}
+const TOO_LONG = new Rejection(
+  'overloaded',
+  'the node has more orders than it can work off: send it again in a second, or to another node',
+);
+const TOO_OFTEN = new Rejection(
+  'overloaded',
+  'the node has more orders than it can work off, and this connection sends more than its share: send fewer at once, or to another node',
+);
+const TOO_MUCH = new Rejection(
+  'overloaded',
+  'too many bytes are waiting: send it again in a second, or to another node',
+);
 
 export class FairQueue<T> {
   readonly #options: FairQueueOptions;
@@ -90,13 +60,30 @@ export class FairQueue<T> {
   readonly #schedule: (callback: () => void) => void;
   readonly #now: () => number;
   readonly #onTurn = () => this.#turn();
-  readonly #small = new Lane<T>();
-  readonly #big = new Lane<T>();
+  readonly #sources = new WeakMap<object, Source<T>>();
+  readonly #bigSources = new WeakMap<object, Source<T>>();
+  readonly #peers = new Lane<T>();
+  readonly #known = new Lane<T>();
+  readonly #newcomers = new Lane<T>();
+  readonly #small: readonly Lane<T>[] = [this.#peers, this.#known, this.#newcomers];
+  readonly #bigOfPeers = new Lane<T>();
+  readonly #bigOfUsers = new Lane<T>();
+  readonly #big: readonly Lane<T>[] = [this.#bigOfPeers, this.#bigOfUsers];
+  readonly #pace = new Pace();
+  readonly #shares = new Shares();
+  /** Whose turn is next, of the small lanes and of the big ones. */
+  #nextSmall = 0;
+  #nextBig = 0;
+  #length = 0;
   #bytes = 0;
   #scheduled = false;
   /** Handed over in this turn. */
   #submitted = 0;
   #submittedBytes = 0;
+  #submittedUs = 0;
+  /** When this turn began, and whether anything waited at its end. */
+  #turnMs = 0;
+  #busy = false;
   /** When the big one that is under way was handed over, 0 while there is none. */
   #bigSince = 0;
   /** Until then the small ones are first. */
@@ -118,42 +105,113 @@ export class FairQueue<T> {
 
   /** Requests waiting. */
   get length(): number {
-    return this.#small.length + this.#big.length;
+    return this.#length;
+  }
+
+  /** How long all that waits will take, ms. */
+  get waitMs(): number {
+    return this.#pace.msOf(workIn(this.#small) + workIn(this.#big));
+  }
+
+  /**
+   * Asked once the head of a request is known and before its body is read.
+   *
+   * @param key its connection
+   * @param bytes of its body, as far as they are known
+   * @returns why there is no room for it, or null
+   */
+  refusal(key: object, party: Party, bytes: number): Rejection | null {
+    if (this.#draining) return null;
+    const big = bytes > BIG_BODY_BYTES;
+    const source = this.#sourceOf(key, big);
+    const now = this.#now();
+    if (party === 'users') this.#shares.asks(source.asker, this.#known.length + this.#newcomers.length, now);
+    return this.#refusalOf(source, party, bytes, now);
   }
 
   /**
    * Hands a request over, at once if nothing waits.
    *
-   * @param source whose turns it takes: its connection.
-   * @returns false when the bound is reached.
+   * @param key whose turns it takes: its connection
+   * @returns why it was not taken, or null
    */
-  offer(source: object, item: T, bytes: number): boolean {
-    const big = bytes > BIG_BODY_BYTES;
+  offer(key: object, party: Party, item: T, bytes: number): Rejection | null {
     if (this.#draining) {
       this.#submit(item);
-      return true;
+      return null;
     }
-    if (this.length === 0 && !big && this.#mayTake(bytes)) {
-      this.#hand(item, bytes);
+    const big = bytes > BIG_BODY_BYTES;
+    const source = this.#sourceOf(key, big);
+    const now = this.#now();
+    const refusal = this.#refusalOf(source, party, bytes, now);
+    if (refusal !== null) return refusal;
+    source.asker.takenMs = now;
+    const workUs = workOf(bytes);
+    if (this.#length === 0 && !big && this.#mayTake(bytes)) {
+      source.known = true;
+      this.#hand(item, bytes, workUs);
     } else {
-      if (this.#bytes > 0 && this.#bytes + bytes > this.#options.maxBytes) return false;
       this.#bytes += bytes;
-      (big ? this.#big : this.#small).push(source, item, bytes);
+      this.#length += 1;
+      this.#laneOf(source, party, big).push(source, { item, bytes, workUs });
     }
     if (!this.#scheduled) {
       this.#scheduled = true;
       this.#schedule(this.#onTurn);
     }
-    return true;
+    return null;
   }
 
   /** Hands over at once what comes from now on. @returns when all that waited has been handed over too. */
   drain(): Promise<void> {
     this.#draining = true;
-    if (this.length === 0) return Promise.resolve();
+    if (this.#length === 0) return Promise.resolve();
     return new Promise((resolve) => {
       this.#drained = resolve;
     });
+  }
+
+  #sourceOf(key: object, big: boolean): Source<T> {
+    const sources = big ? this.#bigSources : this.#sources;
+    let source = sources.get(key);
+    if (source === undefined) {
+      source = new Source();
+      sources.set(key, source);
+    }
+    return source;
+  }
+
+  #laneOf(source: Source<T>, party: Party, big: boolean): Lane<T> {
+    if (party === 'peers') return big ? this.#bigOfPeers : this.#peers;
+    if (big) return this.#bigOfUsers;
+    return source.known ? this.#known : this.#newcomers;
+  }
+
+  #refusalOf(source: Source<T>, party: Party, bytes: number, now: number): Rejection | null {
+    const { maxBytes, maxBurstWaitMs } = this.#options;
+    const mayWait = party === 'peers' ? maxBytes : USERS_BYTES * maxBytes;
+    if (this.#bytes > 0 && this.#bytes + bytes > mayWait) return TOO_MUCH;
+    const big = bytes > BIG_BODY_BYTES;
+    const lane = this.#laneOf(source, party, big);
+    if (lane.length === 0) {
+      lane.emptyMs = now;
+      return null;
+    }
+    const waitMs = this.#waitBefore(source, lane, big);
+    if (party === 'peers' || big) return waitMs <= maxBurstWaitMs ? null : TOO_LONG;
+    const sparing = source.length === 0 && this.#shares.allows(source.asker, now);
+    if (waitMs <= longestWait(this.#options, sparing, now - lane.emptyMs)) return null;
+    this.#shares.refused();
+    return sparing ? TOO_LONG : TOO_OFTEN;
+  }
+
+  /** @returns how long the next request of a source will wait, ms. */
+  #waitBefore(source: Source<T>, lane: Lane<T>, big: boolean): number {
+    const lanes = big ? this.#big : this.#small;
+    const inTurns = lane.before(source) * busyOf(lanes);
+    const others = big ? this.#small : this.#big;
+    const workUs = Math.min(inTurns, workIn(lanes)) * (workIn(others) > 0 ? 2 : 1);
+    return this.#pace.msOf(workUs);
   }
 
   #mayTake(bytes: number): boolean {
@@ -164,51 +222,94 @@ export class FairQueue<T> {
     );
   }
 
-  #hand(item: T, bytes: number): void {
+  #hand(item: T, bytes: number, workUs: number): void {
     this.#submitted += 1;
     this.#submittedBytes += bytes;
+    this.#submittedUs += workUs;
+    this.#shares.served();
     this.#submit(item);
   }
 
   #turn(): void {
+    const now = this.#now();
+    if (this.#busy) this.#pace.worked(this.#submittedUs, (now - this.#turnMs) * 1000);
+    this.#turnMs = now;
     this.#scheduled = false;
     this.#submitted = 0;
     this.#submittedBytes = 0;
+    this.#submittedUs = 0;
     if (this.#bigSince !== 0) {
-      const now = this.#now();
       this.#smallUntil = 2 * now - this.#bigSince;
       this.#bigSince = 0;
     }
-    if (this.#big.length > 0 && (this.#small.length === 0 || this.#now() >= this.#smallUntil)) {
-      this.#handBig();
-    } else {
-      this.#handSlice();
-    }
-    if (this.length === 0 && this.#drained !== null) {
+    const smallWaits = this.#small.some(waits);
+    if (this.#big.some(waits) && (!smallWaits || now >= this.#smallUntil)) this.#handBig(now);
+    else this.#handSlice();
+    this.#busy = this.#length > 0;
+    for (const lane of this.#small) if (lane.length === 0) lane.emptyMs = now;
+    if (this.#length === 0 && this.#drained !== null) {
       this.#drained();
       this.#drained = null;
     }
-    if (this.length > 0 || this.#submitted > 0) {
+    if (this.#length > 0 || this.#submitted > 0) {
       this.#scheduled = true;
       this.#schedule(this.#onTurn);
     }
   }
 
-  #handBig(): void {
-    const next = this.#big.shift();
-    if (next === undefined) return;
-    this.#bytes -= next.bytes;
-    this.#bigSince = this.#now();
-    this.#hand(next.item, next.bytes);
+  #handBig(now: number): void {
+    this.#bigSince = now;
+    const turn = nextOf(this.#big, this.#nextBig);
+    this.#nextBig = turn + 1;
+    this.#handFrom(this.#big[turn]);
   }
 
   #handSlice(): void {
-    while (this.#small.length > 0 && this.#mayTake(0)) {
-      const next = this.#small.shift();
-      if (next === undefined) return;
-      this.#bytes -= next.bytes;
-      this.#hand(next.item, next.bytes);
+    while (this.#mayTake(0)) {
+      const turn = nextOf(this.#small, this.#nextSmall);
+      if (turn === -1) return;
+      this.#nextSmall = turn + 1;
+      this.#handFrom(this.#small[turn]);
       if (this.#submittedBytes > SLICE_BYTES) return;
     }
   }
+
+  #handFrom(lane: Lane<T> | undefined): void {
+    const source = lane?.next();
+    if (lane === undefined || source === undefined) return;
+    const { item, bytes, workUs } = source.shift();
+    // A newcomer has had its turn with this.
+    const to = lane === this.#newcomers ? this.#known : lane;
+    source.known = true;
+    to.return(source);
+    this.#length -= 1;
+    this.#bytes -= bytes;
+    this.#hand(item, bytes, workUs);
+  }
+}
+
+function waits(lane: Lane<unknown>): boolean {
+  return lane.length > 0;
+}
+
+/** @returns the index of the next lane in which anything waits, from one on and round; -1 when there is none. */
+function nextOf(lanes: readonly Lane<unknown>[], from: number): number {
+  for (let i = 0; i < lanes.length; i += 1) {
+    const turn = (from + i) % lanes.length;
+    if ((lanes[turn]?.length ?? 0) > 0) return turn;
+  }
+  return -1;
+}
+
+function workIn(lanes: readonly Lane<unknown>[]): number {
+  let workUs = 0;
+  for (const lane of lanes) workUs += lane.workUs;
+  return workUs;
+}
+
+/** @returns how many lanes share the turns. */
+function busyOf(lanes: readonly Lane<unknown>[]): number {
+  let busy = 0;
+  for (const lane of lanes) if (lane.length > 0) busy += 1;
+  return busy;
 }

@@ -57,11 +57,12 @@ async function serve({ options, submit, refusal }: Setup = {}) {
     bodies,
     clock: () => 1,
     queue: {
-      offer(_source, arrival) {
+      refusal: () => null,
+      offer(_sender, _party, arrival) {
         arrivals.push(arrival);
         if (submit === undefined) arrival.respond(200, encodeResult('1', String(arrival.body.length)), false);
         else submit(arrival);
-        return true;
+        return null;
       },
     },
     readiness: null,

@@ -62,7 +62,7 @@ async function serve({
       return now;
     },
     queue: new FairQueue(
-      { maxBytes: 10_000_000 },
+      { maxBytes: 10_000_000, maxWaitMs: 60_000, maxBurstWaitMs: 60_000 },
       {
         submit: (arrival: Arrival) => {
           arrivals.push(arrival);

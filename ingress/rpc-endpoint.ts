@@ -11,8 +11,14 @@ import { encodeError } from '../pipeline/json-rpc.ts';
 import type { Side } from '../pipeline/order.ts';
 import type { Arrival, ShownCertificate } from '../pipeline/submission.ts';
 import type { BodyFailure, BodyReader } from './body-reader.ts';
-import { type Connection, connectionOf, type HttpRequest, type HttpResponse } from './connection.ts';
-import type { FairQueue } from './fair-queue.ts';
+import {
+  type Connection,
+  connectionOf,
+  type HttpRequest,
+  type HttpResponse,
+  hasLongBody,
+} from './connection.ts';
+import type { FairQueue, Party } from './fair-queue.ts';
 import { getRequestListener, RESPONSE_ALREADY_SENT } from './hono-node.ts';
 import type { PlainEndpoint } from './plain-request.ts';
 import type { RpcRequest } from './rpc-request.ts';
@@ -35,7 +41,7 @@ export interface RpcEndpointModules {
   /** Unix microseconds. */
   readonly clock: () => number;
   /** Where requests wait for their turn; it hands them to the pipeline. */
-  readonly queue: Pick<FairQueue<Arrival>, 'offer'>;
+  readonly queue: Pick<FairQueue<Arrival>, 'offer' | 'refusal'>;
   /** Only the user API answers `/readyz`. */
   readonly readiness: (() => Readiness) | null;
   /** The client certificate shown on a connection. */
@@ -102,7 +108,7 @@ export function plainEndpoint(
 ): PlainEndpoint {
   return {
     bodies,
-    refusal: () => null,
+    refusal: (connection, bytes) => modules.queue.refusal(connection, partyOf(options.side), bytes),
     refuse: (request, reason) => refuse(request, reason, false, options, modules),
     arrived: (request, body) => arrived(request, body, options, modules),
   };
@@ -179,8 +185,19 @@ function receive(
     return;
   }
   const asked = new NodeRequest(connection, request, response);
-  if (connection.closing) refuseBody('overloaded', asked, options, modules);
-  else modules.bodies.read(request, connection, (body) => arrived(asked, body, options, modules));
+  if (connection.closing) {
+    refuseBody('overloaded', asked, options, modules);
+    return;
+  }
+  const announced = Number(request.headers['content-length'] ?? 0);
+  const overload = modules.queue.refusal(connection, partyOf(options.side), announced);
+  if (overload === null) {
+    modules.bodies.read(request, connection, (body) => arrived(asked, body, options, modules));
+    return;
+  }
+  // What comes of the body is dropped as it comes.
+  request.resume();
+  refuse(asked, overload, false, options, modules);
 }
 
 /** A request has its body, or a reason to have none. */
@@ -200,9 +217,8 @@ function arrived(
     // Not of the request's socket: HTTP/2's stand-in forgets what the connection has shown once that is closed.
     const certificate = modules.certificateOf(connection.socket);
     const arrival = new HttpArrival(options.side, body, request, certificate, modules.clock());
-    if (!modules.queue.offer(connection, arrival, body.length)) {
-      refuseBody('overloaded', request, options, modules);
-    }
+    const overload = modules.queue.offer(connection, partyOf(options.side), arrival, body.length);
+    if (overload !== null) refuse(request, overload, false, options, modules);
   }
 }
 
@@ -249,6 +265,10 @@ function bodyRejection(failure: BodyFailure, maxBodyBytes: number): Rejection | 
   }
 }
 
+function partyOf(side: Side): Party {
+  return side === 'system' ? 'peers' : 'users';
+}
+
 /** `application/json`, in any case, with parameters such as a charset. */
 function isJson(contentType: string | undefined): boolean {
   if (contentType === 'application/json') return true;
@@ -263,7 +283,7 @@ function signatureOf(request: HttpRequest): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
-/** @param close the connection is not to be used any longer; nor is it when the rest of the request is not read. */
+/** @param close the connection is not to be used any longer; nor is it when a long rest of the request is not read. */
 function send(
   request: HttpRequest,
   response: HttpResponse,
@@ -292,7 +312,7 @@ function send(
   }
   const headers: (string | number)[] = ['Content-Type', contentType, 'Content-Length', length];
   if (retryAfter) headers.push('Retry-After', 1);
-  if (close || !request.complete) headers.push('Connection', 'close');
+  if (close || (!request.complete && hasLongBody(request))) headers.push('Connection', 'close');
   response.writeHead(status, headers as never);
   response.end(body, length === body.length ? 'latin1' : 'utf8');
 }

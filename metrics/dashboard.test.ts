@@ -39,7 +39,7 @@ async function servedNames(): Promise<Set<string>> {
   deliveryMetrics(registry, () => []);
   streamMetrics(registry, { outgoing: () => [], incoming: () => [] });
   shardMetrics(registry, {
-    pipeline: () => ({ waitingBytes: 0, waiting: 0, unanswered: 0, dedupeKeys: 0 }),
+    pipeline: () => ({ waitingBytes: 0, waiting: 0, waitMs: 0, unanswered: 0, dedupeKeys: 0 }),
     bodiesReading: () => ({ bytes: 0 }),
   });
   connectionsGauge(registry, () => []);

@@ -4,7 +4,13 @@ import type { Side } from '../pipeline/order.ts';
 
 /** Read when Prometheus asks. */
 export interface ShardStates {
-  readonly pipeline: () => { waitingBytes: number; waiting: number; unanswered: number; dedupeKeys: number };
+  readonly pipeline: () => {
+    waitingBytes: number;
+    waiting: number;
+    waitMs: number;
+    unanswered: number;
+    dedupeKeys: number;
+  };
   readonly bodiesReading: () => { bytes: number };
 }
 
@@ -16,8 +22,8 @@ export interface ShardMetrics {
 /** @returns what a shard reports into `registry`. */
 export function shardMetrics(registry: Registry, states: ShardStates): ShardMetrics {
   const registers = [registry];
-  const gauge = (name: string, help: string, read: () => number) => {
-    const made: Gauge = new Gauge({ name, help, registers, collect: () => made.set(read()) });
+  const gauge = (name: string, help: string, read: () => number, aggregator: 'sum' | 'average' = 'sum') => {
+    const made: Gauge = new Gauge({ name, help, registers, aggregator, collect: () => made.set(read()) });
   };
   gauge(
     'orderflow_dedupe_keys',
@@ -26,6 +32,12 @@ export function shardMetrics(registry: Registry, states: ShardStates): ShardMetr
   );
   gauge('orderflow_waiting_orders', 'requests waiting for the pipeline', () => states.pipeline().waiting);
   gauge('orderflow_waiting_bytes', 'bytes of requests waiting', () => states.pipeline().waitingBytes);
+  gauge(
+    'orderflow_wait_seconds',
+    'how long what waits for the pipeline will take; of several threads the mean',
+    () => states.pipeline().waitMs / 1000,
+    'average',
+  );
   gauge('orderflow_unanswered_orders', 'requests without an answer yet', () => states.pipeline().unanswered);
   gauge('orderflow_reading_bytes', 'bytes of bodies being read', () => states.bodiesReading().bytes);
   const evicted = new Counter({

@@ -94,7 +94,22 @@ export const BOUNDS: readonly Bound[] = [
   },
   {
     edge: 'requests waiting for their turn',
-    bound: 'bytes',
+    bound: 'time, as far as it can be told',
+    setting: 'MAX_WAIT_MS',
+    atBound:
+      'the newest gets -32005 before its body is read; a burst and those who send seldom have more time, peers have lanes of their own',
+    metric: 'orderflow_rejected_total{kind="overloaded"}',
+  },
+  {
+    edge: 'requests of a burst, of those who send seldom, and of peers, waiting for their turn',
+    bound: 'time, as far as it can be told',
+    setting: 'MAX_BURST_WAIT_MS',
+    atBound: 'the newest gets -32005 before its body is read',
+    metric: 'orderflow_rejected_total{kind="overloaded"}',
+  },
+  {
+    edge: 'requests waiting for their turn',
+    bound: 'bytes, a quarter of them for peers alone',
     setting: 'MAX_PENDING_BYTES',
     atBound: 'the newest gets -32005; turns go round the connections, bodies above 64 KiB have their own',
     metric: 'orderflow_rejected_total{kind="overloaded"}',

@@ -140,6 +140,7 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
         ...state,
         waiting: state.waiting + queue.length,
         waitingBytes: state.waitingBytes + queue.bytes,
+        waitMs: queue.waitMs,
       };
     },
     bodiesReading: () => bodies,
@@ -268,7 +269,11 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
   });
   closing('body reader', bodies, async () => bodies.close());
   const queue = new FairQueue<Arrival>(
-    { maxBytes: shareOfBytes(settings.maxPendingBytes) },
+    {
+      maxBytes: shareOfBytes(settings.maxPendingBytes),
+      maxWaitMs: settings.maxWaitMs,
+      maxBurstWaitMs: settings.maxBurstWaitMs,
+    },
     { submit: (arrival) => pipeline.submit(arrival) },
   );
   const streams = streaming
@@ -283,7 +288,7 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
           verifier,
           clock,
           peers: peersOfHub,
-          offer: (stream, arrival, bytes) => queue.offer(stream, arrival, bytes),
+          offer: (stream, arrival, bytes) => queue.offer(stream, 'peers', arrival, bytes) === null,
           events: streamEvents,
         },
       )
