@@ -222,14 +222,14 @@ export const SETTINGS = {
   maxWaitMs: integer(
     'MAX_WAIT_MS',
     10,
-    'longest that an order may wait for its turn while more come than can be worked off; beyond it they are refused. Connections that send seldom, and bursts, have five times as long',
+    'longest that an order may wait for its turn while more come than can be worked off; beyond it they are refused. Bursts, and connections that wait for answers or send seldom, have up to ten times as long',
     1,
     60_000,
   ),
   maxBurstWaitMs: integer(
     'MAX_BURST_WAIT_MS',
     1000,
-    "longest that an order of a burst from many connections may wait for its turn, and a peer's order at all times",
+    "the same for a connection's first order in a second, while others wait no longer than that, and for peers' orders at all times",
     1,
     60_000,
   ),

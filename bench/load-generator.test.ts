@@ -245,12 +245,14 @@ describe('a burst', () => {
       dueUs: times(value),
       sentUs: times(value),
       answeredUs: times(value),
+      refusedUs: times(value),
       refused: { [text]: 1, both: 1 },
     });
     expect(joined(one(1, 'a'), one(2, 'b'))).toEqual({
       dueUs: times(1, 2),
       sentUs: times(1, 2),
       answeredUs: times(1, 2),
+      refusedUs: times(1, 2),
       refused: { a: 1, b: 1, both: 2 },
     });
   });

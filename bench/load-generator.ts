@@ -29,6 +29,8 @@ export interface RunResult {
   readonly sentUs: Float64Array;
   /** When a success came; NaN where none did. */
   readonly answeredUs: Float64Array;
+  /** When an answer other than success came. */
+  readonly refusedUs: Float64Array;
   /** Answers other than success, by status and message. */
   readonly refused: Readonly<Record<string, number>>;
 }
@@ -147,6 +149,7 @@ export function joined(a: RunResult, b: RunResult): RunResult {
     dueUs: both(a.dueUs, b.dueUs),
     sentUs: both(a.sentUs, b.sentUs),
     answeredUs: both(a.answeredUs, b.answeredUs),
+    refusedUs: both(a.refusedUs, b.refusedUs),
     refused,
   };
 }
@@ -198,6 +201,7 @@ class RunRecord implements RunResult {
   readonly dueUs: Float64Array;
   readonly sentUs: Float64Array;
   readonly answeredUs: Float64Array;
+  readonly refusedUs: Float64Array;
   readonly refused: Record<string, number> = {};
   over = false;
   readonly #finished = Promise.withResolvers<RunResult>();
@@ -212,6 +216,7 @@ class RunRecord implements RunResult {
     this.dueUs = dueUs;
     this.sentUs = new Float64Array(dueUs.length).fill(Number.NaN);
     this.answeredUs = new Float64Array(dueUs.length).fill(Number.NaN);
+    this.refusedUs = new Float64Array(dueUs.length).fill(Number.NaN);
     this.#expected = dueUs.length;
     this.#watch = setInterval(() => {
       if (this.#settled === this.#settledBefore && this.#sent > this.#settled) this.#finish();
@@ -232,8 +237,8 @@ class RunRecord implements RunResult {
 
   settle(index: number, refusal: string | null): void {
     if (this.over) return;
-    if (refusal === null) this.answeredUs[index] = nowUs();
-    else countBy(this.refused, refusal);
+    (refusal === null ? this.answeredUs : this.refusedUs)[index] = nowUs();
+    if (refusal !== null) countBy(this.refused, refusal);
     if (++this.#settled === this.#expected) this.#finish();
   }
 
@@ -247,8 +252,8 @@ class RunRecord implements RunResult {
     if (this.over) return;
     this.over = true;
     clearInterval(this.#watch);
-    const { dueUs, sentUs, answeredUs, refused } = this;
-    this.#finished.resolve({ dueUs, sentUs, answeredUs, refused });
+    const { dueUs, sentUs, answeredUs, refusedUs, refused } = this;
+    this.#finished.resolve({ dueUs, sentUs, answeredUs, refusedUs, refused });
   }
 }
 

@@ -7,7 +7,13 @@ const N = Number.NaN;
 
 function result(answered: readonly number[], refused: Record<string, number> = {}): RunResult {
   const dueUs = Float64Array.from(answered, (_, index) => index * 1000);
-  return { dueUs, sentUs: dueUs.map((due) => due + 100), answeredUs: Float64Array.from(answered), refused };
+  return {
+    dueUs,
+    sentUs: dueUs.map((due) => due + 100),
+    answeredUs: Float64Array.from(answered),
+    refusedUs: dueUs.map((due, index) => (Number.isNaN(answered[index]) ? due + 600 : N)),
+    refused,
+  };
 }
 
 function used(cpuUs: number, main: number): ProcessFigures {

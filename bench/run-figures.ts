@@ -28,6 +28,8 @@ export interface RunFigures {
   readonly dueToSent: LatencyFigures;
   /** From when an order was sent to its success. */
   readonly sentToAnswer: LatencyFigures;
+  /** From when an order was sent to its refusal. */
+  readonly sentToRefusal: LatencyFigures;
   /** Orders with a success that the builder, or a peer (each counted), never got: must be 0. */
   readonly lostToBuilder: number;
   readonly lostToPeers: readonly number[];
@@ -64,7 +66,7 @@ interface Used {
 
 /** Puts a run's measurements together. */
 export function figuresOf({ result, received, before, after, loops, memory }: RunMeasurements): RunFigures {
-  const { dueUs, sentUs, answeredUs, refused } = result;
+  const { dueUs, sentUs, answeredUs, refusedUs, refused } = result;
   const [builder, ...peers] = received.receivedUs;
   if (builder === undefined) throw new Error('the sinks have no builder');
   const toAnswer = latencyFigures(dueUs, answeredUs);
@@ -103,6 +105,7 @@ export function figuresOf({ result, received, before, after, loops, memory }: Ru
     toPeers: peers.map((times) => latencyFigures(dueUs, times)),
     dueToSent: latencyFigures(dueUs, sentUs),
     sentToAnswer: latencyFigures(sentUs, answeredUs),
+    sentToRefusal: latencyFigures(sentUs, refusedUs),
     lostToBuilder: lostOf(answeredUs, builder),
     lostToPeers: peers.map((times) => lostOf(answeredUs, times)),
     duplicates: received.duplicates,

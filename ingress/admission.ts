@@ -5,11 +5,11 @@
  * moment ago is a burst and is taken, one that has not been for long means that more comes than can be worked off, and
  * then waiting helps nobody.
  *
- * A connection that has nothing waiting, and is within its share (shares.ts), has more time than one that sends on: its order
- * is refused only where a second of work from many such connections is before it.
+ * Those who send on without waiting for answers are refused first; the others have so much more time that a flood of those
+ * cannot take it up.
  *
  * Judged by the wait that is ahead, when the order comes, not by the one behind it, at its turn: what has been read has
- * cost the most of what refusing saves, and who has waited is served better by an answer late than by the same wait and
+ * cost most of what refusing saves, and who has waited is served better by a late answer than by the same wait and
  * none.
  */
 
@@ -20,19 +20,34 @@ export interface AdmissionOptions {
   readonly maxBurstWaitMs: number;
 }
 
-/** Times `maxWaitMs`: what those that send on may wait in a burst, and the others when it is none. */
-const PATIENCE = 5;
-/** Times `maxWaitMs`: what those that send on do in that time is a burst. */
-const BURST = 10;
+/**
+ * How a connection sends. All but the first have no order waiting.
+ *
+ * - `on and on`: without waiting for answers.
+ * - `one at a time`: the next when it has its answer.
+ * - `within its share`: seldom enough that all who send could send as much (shares.ts).
+ * - `afresh`: for the first time, or for the first time in a second.
+ */
+export type Manner = 'on and on' | 'one at a time' | 'within its share' | 'afresh';
+
+/** Times `maxWaitMs`: what each may wait when it is no burst. */
+const PATIENCE: Readonly<Record<Manner, number>> = {
+  'on and on': 1,
+  'one at a time': 5,
+  'within its share': 10,
+  afresh: 10,
+};
+/** Times `maxWaitMs`: what those that send on may wait in a burst of theirs, and how long that may last. */
+const BURST_WAIT = 5;
+const BURST = 20;
 
 /**
- * @param sparing has nothing waiting and is within its share
  * @param sinceEmptyMs since nothing waited last
- * @returns ms that the order may have to wait
+ * @returns ms that an order may have to wait
  */
-export function longestWait(options: AdmissionOptions, sparing: boolean, sinceEmptyMs: number): number {
+export function longestWait(options: AdmissionOptions, manner: Manner, sinceEmptyMs: number): number {
   const { maxWaitMs, maxBurstWaitMs } = options;
-  const patientMs = Math.min(PATIENCE * maxWaitMs, maxBurstWaitMs);
-  if (sparing) return sinceEmptyMs <= maxBurstWaitMs ? maxBurstWaitMs : patientMs;
-  return sinceEmptyMs <= BURST * maxWaitMs ? patientMs : maxWaitMs;
+  if (manner === 'afresh' && sinceEmptyMs <= maxBurstWaitMs) return maxBurstWaitMs;
+  if (manner === 'on and on' && sinceEmptyMs <= BURST * maxWaitMs) return BURST_WAIT * maxWaitMs;
+  return PATIENCE[manner] * maxWaitMs;
 }

@@ -16,8 +16,8 @@ function harness(maxBytes = 1e9, maxBurstWaitMs = 1e6) {
   return { queue, out, clock, turns, turn: () => turns.shift()?.() };
 }
 
-const A = { name: 'a' };
-const B = { name: 'b' };
+const A = { name: 'a', inFlight: 1 };
+const B = { name: 'b', inFlight: 1 };
 
 describe('FairQueue', () => {
   test('hands over at once while a turn has room', () => {

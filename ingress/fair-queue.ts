@@ -11,7 +11,7 @@
  * Bounded by the time that an order would wait (admission.ts) and by bytes; beyond, the newest request is refused.
  */
 import { Rejection } from '../pipeline/errors.ts';
-import { type AdmissionOptions, longestWait } from './admission.ts';
+import { type AdmissionOptions, longestWait, type Manner } from './admission.ts';
 import { Lane, Source } from './lane.ts';
 import { Pace, workOf } from './pace.ts';
 import { Shares } from './shares.ts';
@@ -29,6 +29,12 @@ export interface FairQueueModules<T> {
   readonly now?: () => number;
 }
 
+/** What requests come on. */
+export interface Sender {
+  /** Requests without an answer, the one asked for included. */
+  readonly inFlight: number;
+}
+
 /** Whose orders: of users, or of peers, which are not refused because of the users'. */
 export type Party = 'users' | 'peers';
 
@@ -38,6 +44,13 @@ export const BIG_BODY_BYTES = 64 * 1024;
 const SLICE_LENGTH = 8;
 /** Bytes handed over in one turn, so that a slice of bodies just below big ones is a short one. */
 const SLICE_BYTES = 128 * 1024;
+/** So long after its last order a connection sends afresh, and after the last that did not wait for answers one at a time. */
+const FORGOTTEN_MS = 1000;
+/**
+ * Behind so many connections an order of those who do not send on is taken however long that will be: where a flood of another
+ * kind takes up the thread, waiting less than they do is nobody's.
+ */
+const FEW_SOURCES = 64;
 /** Of `maxBytes`; the rest is the peers' alone. */
 const USERS_BYTES = 3 / 4;
 
@@ -60,8 +73,8 @@ export class FairQueue<T> {
   readonly #schedule: (callback: () => void) => void;
   readonly #now: () => number;
   readonly #onTurn = () => this.#turn();
-  readonly #sources = new WeakMap<object, Source<T>>();
-  readonly #bigSources = new WeakMap<object, Source<T>>();
+  readonly #sources = new WeakMap<Sender, Source<T>>();
+  readonly #bigSources = new WeakMap<Sender, Source<T>>();
   readonly #peers = new Lane<T>();
   readonly #known = new Lane<T>();
   readonly #newcomers = new Lane<T>();
@@ -116,15 +129,15 @@ export class FairQueue<T> {
   /**
    * Asked once the head of a request is known and before its body is read.
    *
-   * @param key its connection
    * @param bytes of its body, as far as they are known
    * @returns why there is no room for it, or null
    */
-  refusal(key: object, party: Party, bytes: number): Rejection | null {
+  refusal(sender: Sender, party: Party, bytes: number): Rejection | null {
     if (this.#draining) return null;
     const big = bytes > BIG_BODY_BYTES;
-    const source = this.#sourceOf(key, big);
+    const source = this.#sourceOf(sender, big);
     const now = this.#now();
+    if (sender.inFlight > 1) source.asker.hastyMs = now;
     if (party === 'users') this.#shares.asks(source.asker, this.#known.length + this.#newcomers.length, now);
     return this.#refusalOf(source, party, bytes, now);
   }
@@ -132,16 +145,16 @@ export class FairQueue<T> {
   /**
    * Hands a request over, at once if nothing waits.
    *
-   * @param key whose turns it takes: its connection
+   * @param sender whose turns it takes
    * @returns why it was not taken, or null
    */
-  offer(key: object, party: Party, item: T, bytes: number): Rejection | null {
+  offer(sender: Sender, party: Party, item: T, bytes: number): Rejection | null {
     if (this.#draining) {
       this.#submit(item);
       return null;
     }
     const big = bytes > BIG_BODY_BYTES;
-    const source = this.#sourceOf(key, big);
+    const source = this.#sourceOf(sender, big);
     const now = this.#now();
     const refusal = this.#refusalOf(source, party, bytes, now);
     if (refusal !== null) return refusal;
@@ -171,12 +184,12 @@ export class FairQueue<T> {
     });
   }
 
-  #sourceOf(key: object, big: boolean): Source<T> {
+  #sourceOf(sender: Sender, big: boolean): Source<T> {
     const sources = big ? this.#bigSources : this.#sources;
-    let source = sources.get(key);
+    let source = sources.get(sender);
     if (source === undefined) {
       source = new Source();
-      sources.set(key, source);
+      sources.set(sender, source);
     }
     return source;
   }
@@ -199,10 +212,19 @@ export class FairQueue<T> {
     }
     const waitMs = this.#waitBefore(source, lane, big);
     if (party === 'peers' || big) return waitMs <= maxBurstWaitMs ? null : TOO_LONG;
-    const sparing = source.length === 0 && this.#shares.allows(source.asker, now);
-    if (waitMs <= longestWait(this.#options, sparing, now - lane.emptyMs)) return null;
+    const manner = this.#mannerOf(source, now);
+    if (manner !== 'on and on' && lane.sources <= FEW_SOURCES) return null;
+    if (waitMs <= longestWait(this.#options, manner, now - lane.emptyMs)) return null;
     this.#shares.refused();
-    return sparing ? TOO_LONG : TOO_OFTEN;
+    return manner === 'on and on' ? TOO_OFTEN : TOO_LONG;
+  }
+
+  #mannerOf(source: Source<T>, now: number): Manner {
+    const { asker } = source;
+    if (source.length > 0) return 'on and on';
+    if (now - asker.takenMs >= FORGOTTEN_MS) return 'afresh';
+    if (this.#shares.allows(asker, now)) return 'within its share';
+    return now - asker.hastyMs >= FORGOTTEN_MS ? 'one at a time' : 'on and on';
   }
 
   /** @returns how long the next request of a source will wait, ms. */

@@ -77,6 +77,11 @@ export class Lane<T> {
     this.workUs += source.workUs;
   }
 
+  /** Connections that have requests in it. */
+  get sources(): number {
+    return this.#turns.size;
+  }
+
   /** @returns the work that is before the next request of a source, µs: rounds of one request of each. */
   before(source: Source<T>): number {
     if (this.length === 0) return 0;

@@ -21,6 +21,7 @@ interface Client {
 
 interface Order {
   readonly client: number;
+  readonly key: { inFlight: number };
   readonly cameMs: number;
 }
 
@@ -44,8 +45,9 @@ function play(clients: readonly Client[], pause: { ms: number; everyMs: number }
   const queue = new FairQueue<Order>(
     { maxBytes: 1e9, maxWaitMs: 10, maxBurstWaitMs: 1000 },
     {
-      submit: ({ client, cameMs }) => {
+      submit: ({ client, key, cameMs }) => {
         now += ORDER_US / 1000;
+        key.inFlight -= 1;
         outcomes[client]?.waitsMs.push(now - cameMs);
       },
       schedule: (turn) => void turns.push(turn),
@@ -55,7 +57,7 @@ function play(clients: readonly Client[], pause: { ms: number; everyMs: number }
   const asks = clients
     .flatMap(({ rate, connections, fromMs = 0, known, untilMs, orders = Number.POSITIVE_INFINITY }, client) =>
       Array.from({ length: connections }, (_, index) => {
-        const key = {};
+        const key = { inFlight: 0 };
         const everyMs = 1000 / rate;
         const firstMs = fromMs + (index / connections) * everyMs;
         const count = Math.min(orders, Math.ceil((untilMs - firstMs) / everyMs));
@@ -84,11 +86,13 @@ function play(clients: readonly Client[], pause: { ms: number; everyMs: number }
       if (atMs > readMs) break;
       const outcome = outcomes[client] as Outcome;
       const party = clients[client]?.party ?? 'users';
-      const refusal =
-        queue.refusal(key, party, 3000) ?? queue.offer(key, party, { client, cameMs: atMs }, 3000);
-      if (refusal === null) outcome.taken += 1;
-      else {
+      key.inFlight += 1;
+      const order = { client, key, cameMs: atMs };
+      if ((queue.refusal(key, party, 3000) ?? queue.offer(key, party, order, 3000)) === null) {
+        outcome.taken += 1;
+      } else {
         outcome.refused += 1;
+        key.inFlight -= 1;
         now += REFUSAL_US / 1000;
       }
     }

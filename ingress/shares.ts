@@ -3,8 +3,8 @@
  * taken in so long a time that those who ask often have the same, and those who ask seldom have all: a connection
  * that asks a thousand times is refused what it asks beyond that, one that asks once is not.
  *
- * Counted in windows of 100 ms; what a window has shown holds for the next. While (nearly) nothing is refused, everything is
- * within everybody's share.
+ * Counted in windows of 100 ms; what a window has shown holds for the next. While (nearly) nothing is refused, there are no
+ * shares.
  *
  * Limits: who opens connections without end has a share with each of them.
  */
@@ -21,6 +21,8 @@ export class Asker {
   window = 0;
   asked = 0;
   takenMs = Number.NEGATIVE_INFINITY;
+  /** When it last asked for an order without having the answers to those before. */
+  hastyMs = Number.NEGATIVE_INFINITY;
 }
 
 export class Shares {
@@ -60,9 +62,9 @@ export class Shares {
     this.#served += 1;
   }
 
-  /** @returns whether one more order is within its share */
+  /** @returns whether anybody is held to a share, and one more order is within this one's */
   allows(asker: Asker, nowMs: number): boolean {
-    return nowMs - asker.takenMs >= this.#intervalMs;
+    return this.#intervalMs > 0 && nowMs - asker.takenMs >= this.#intervalMs;
   }
 
   #nextWindow(waiting: number, nowMs: number): void {

@@ -64,6 +64,8 @@ export const FULL: Plan = {
     bodyBytes: 'field',
     connections: 256,
     inFlight: 16,
+    leastGoodput: 0.5,
+    mostP99Ms: 150,
   },
   burst: { connections: 1_000, each: 5, steadyRate: 500, transports: ['http', 'https'], repeats: 5 },
   soak: { seconds: 200, rate: 2_000, peers: 2, bodyBytes: 'field' },

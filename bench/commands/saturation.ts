@@ -32,6 +32,8 @@ Usage: npm run bench -- saturation [options]
   --size BYTES      body size, or "field" (default field)
   --connections N   (default 256)
   --in-flight N     pipelined orders on each (default 16)
+  --goodput SHARE   of the most that any step accepted, the least that the last must (default 0.5)
+  --p99 MS          sent → answer of what is accepted, at most, where not all is (default 150)
 ${COMMON_HELP}
 `;
 
@@ -43,6 +45,10 @@ export interface SaturationPlan {
   readonly bodyBytes: number | 'field';
   readonly connections: number;
   readonly inFlight: number;
+  /** What the last step must accept at least, as a share of the most that any step accepted. */
+  readonly leastGoodput: number;
+  /** Longest sent → answer p99 of the accepted in a step that refuses, ms. */
+  readonly mostP99Ms: number;
 }
 
 interface Step {
@@ -61,6 +67,8 @@ export async function run(args: readonly string[]): Promise<number> {
     size: { type: 'string', default: 'field' },
     connections: { type: 'string', default: '256' },
     'in-flight': { type: 'string', default: '16' },
+    goodput: { type: 'string', default: '0.5' },
+    p99: { type: 'string', default: '150' },
   });
   const plan: SaturationPlan = {
     base: positive('--base', values.base),
@@ -70,6 +78,8 @@ export async function run(args: readonly string[]): Promise<number> {
     bodyBytes: sizeOf(values.size),
     connections: whole('--connections', values.connections),
     inFlight: whole('--in-flight', values['in-flight']),
+    leastGoodput: positive('--goodput', values.goodput),
+    mostP99Ms: positive('--p99', values.p99),
   };
   return benchAndPublish(values, async (bench) => [await measureSaturation(bench, plan)]);
 }
@@ -124,7 +134,8 @@ export function saturationSection(plan: SaturationPlan, steps: readonly Step[]):
     title: 'More than it can take',
     text: [
       `1 × is ${plan.base} orders/s, one public feed. ${plan.seconds} s for each step over ${plan.connections} connections with ${plan.inFlight} pipelined orders each, ${plan.peers} peers, ${plan.bodyBytes === 'field' ? 'sizes as seen in the field' : `${plan.bodyBytes} bytes`}. The generator sends on schedule as long as a connection has room; what has none by the end of the step is "not sent": the node read too slowly to be offered more.`,
-      'A good node refuses with a reason (429, -32005) before its queue makes the accepted ones late: "sent → answer" of the accepted is what a client sees that got through.',
+      'A good node refuses with a reason (429, -32005) before its queue makes the accepted ones late: "sent → answer" of the accepted is what a client sees that got through, and refusing what is too much must not take the time for what is not.',
+      'Node, generator and sinks have the machine\'s cores together; "cores" says how much of one each took. Where the generator is late ("due → sent"), the rate is not what was asked for.',
     ],
     charts: [
       {
@@ -141,12 +152,14 @@ export function saturationSection(plan: SaturationPlan, steps: readonly Step[]):
       },
       {
         kind: 'lines',
-        title: 'latency of the accepted',
+        title: 'latency of the accepted, and of the refusals',
         x: { label: 'offered orders/s', scale: 'linear' },
         y: { label: 'milliseconds', scale: 'log' },
         series: [
           { name: 'sent → answer p50', points: points(({ run }) => run.sentToAnswer.p50) },
           { name: 'sent → answer p99', points: points(({ run }) => run.sentToAnswer.p99) },
+          { name: 'sent → refusal p50', points: points(({ run }) => run.sentToRefusal.p50) },
+          { name: 'sent → refusal p99', points: points(({ run }) => run.sentToRefusal.p99) },
           { name: 'due → builder p50', points: points(({ run }) => run.toBuilder.p50) },
           { name: 'due → builder p99', points: points(({ run }) => run.toBuilder.p99) },
         ],
@@ -166,6 +179,10 @@ export function saturationSection(plan: SaturationPlan, steps: readonly Step[]):
           'p99 ms',
           'due → builder p50 ms',
           'p99 ms',
+          'sent → refusal p50 ms',
+          'p99 ms',
+          'due → sent p99 ms',
+          'node, generator, sinks: cores',
           'loop late p99 ms',
           'peak MiB',
         ],
@@ -180,6 +197,10 @@ export function saturationSection(plan: SaturationPlan, steps: readonly Step[]):
           run.sentToAnswer.p99,
           run.toBuilder.p50,
           run.toBuilder.p99,
+          run.sentToRefusal.p50,
+          run.sentToRefusal.p99,
+          run.dueToSent.p99,
+          coresOf(run),
           run.loopDelay?.p99 ?? null,
           run.peakRssBytes === null ? null : run.peakRssBytes / 2 ** 20,
         ]),
@@ -202,6 +223,38 @@ export function saturationSection(plan: SaturationPlan, steps: readonly Step[]):
         samples: run.sentToAnswer.p99 === null ? [] : [run.sentToAnswer.p99],
       },
     ]),
-    faults: steps.flatMap(({ times, run }) => faultsOf(`saturation ${times} ×`, run, true)),
+    faults: [
+      ...steps.flatMap(({ times, run }) => faultsOf(`saturation ${times} ×`, run, true)),
+      ...verdictOf(plan, steps),
+    ],
   };
+}
+
+/** @returns what a node does wrong that is offered too much, in words; empty when it degrades as it should */
+function verdictOf({ leastGoodput, mostP99Ms }: SaturationPlan, steps: readonly Step[]): string[] {
+  const found: string[] = [];
+  const last = steps.at(-1);
+  const most = Math.max(0, ...steps.map(({ run }) => run.ordersPerSec));
+  if (
+    last !== undefined &&
+    last.run.accepted < last.run.orders &&
+    last.run.ordersPerSec < leastGoodput * most
+  ) {
+    found.push(
+      `saturation ${last.times} ×: ${Math.round(last.run.ordersPerSec)} accepted/s, below ${leastGoodput} of the most, which is ${Math.round(most)}`,
+    );
+  }
+  for (const { times, run } of steps) {
+    const p99 = run.sentToAnswer.p99 ?? 0;
+    if (run.accepted < run.orders && p99 > mostP99Ms)
+      found.push(`saturation ${times} ×: sent → answer p99 ${Math.round(p99)} ms, above ${mostP99Ms}`);
+  }
+  return found;
+}
+
+/** @returns how much of a core each had while orders were accepted; work after the last answer is in it */
+function coresOf({ cpuUsPerOrder, ordersPerSec }: RunFigures): string {
+  const { node, load, sinks } = cpuUsPerOrder;
+  const cores = (us: number | null) => (us === null ? '?' : ((us * ordersPerSec) / 1e6).toFixed(2));
+  return [node, load, sinks].map(cores).join(', ');
 }

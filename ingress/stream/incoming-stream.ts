@@ -32,7 +32,7 @@ export interface IncomingOptions {
 
 export interface IncomingModules extends ChannelModules {
   /** Hands an order on. @returns false when too much waits */
-  readonly offer: (stream: object, arrival: Arrival, bytes: number) => boolean;
+  readonly offer: (stream: IncomingStream, arrival: Arrival, bytes: number) => boolean;
   /** Work that the connection has caused, µs. */
   readonly charge: (us: number) => void;
   readonly events: Pick<StreamEvents, 'orders' | 'oneWay'>;
@@ -100,6 +100,11 @@ export class IncomingStream implements ChannelOwner {
 
   /** Orders received that the node is not done with. */
   get unsettled(): number {
+    return this.#window.unsettled;
+  }
+
+  /** The same, as the queue calls it. */
+  get inFlight(): number {
     return this.#window.unsettled;
   }
 
