@@ -229,7 +229,7 @@ export const SETTINGS = {
   maxBurstWaitMs: integer(
     'MAX_BURST_WAIT_MS',
     1000,
-    "the same for a connection's first order in a second, while others wait no longer than that, and for peers' orders at all times",
+    "the same for the first order of a connection in a second, in a burst that lasts no longer, and for peers' orders at all times",
     1,
     60_000,
   ),

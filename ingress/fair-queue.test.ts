@@ -63,6 +63,39 @@ describe('FairQueue', () => {
     expect(queue.offer(A, 'users', 'y', BIG_BODY_BYTES + 1)?.kind).toBe('overloaded');
   });
 
+  test('peers, connections that have had a turn, and newcomers take turns', () => {
+    const { queue, out, turn } = harness();
+    const [peer, newcomer] = [{ inFlight: 1 }, { inFlight: 1 }];
+    for (let i = 0; i < 20; i += 1) queue.offer(A, 'users', `a${i}`, 100);
+    turn();
+    out.length = 0;
+    for (let i = 0; i < 8; i += 1) queue.offer(peer, 'peers', `p${i}`, 100);
+    for (let i = 0; i < 8; i += 1) queue.offer(newcomer, 'users', `n${i}`, 100);
+    turn();
+    // A newcomer's first order makes it one of those that have had a turn.
+    expect(out).toEqual(['n0', 'p0', 'a16', 'p1', 'n1', 'p2', 'a17', 'p3']);
+  });
+
+  test('a quarter of the bytes is for peers alone', () => {
+    const { queue } = harness(1000);
+    for (let i = 0; i < 8; i += 1) queue.offer(A, 'users', 'x', 10);
+    queue.offer(A, 'users', 'waits', 700);
+    expect(queue.offer(B, 'users', 'y', 100)?.message).toContain('bytes');
+    expect(queue.offer({ inFlight: 1 }, 'peers', 'z', 100)).toBeNull();
+  });
+
+  test('big bodies wait no longer than a burst', () => {
+    const { queue } = harness(1e9, 100);
+    const bytes = 1 << 20;
+    // 1 MiB is 14 ms, and what is small may come between.
+    let taken = 0;
+    while (queue.offer({ inFlight: 1 }, 'users', 'big', bytes) === null) taken += 1;
+    expect(taken).toBe(Math.floor(100 / 14.5) + 1);
+    expect(queue.refusal(A, 'users', bytes)?.kind).toBe('overloaded');
+    expect(queue.refusal(A, 'users', 100)).toBeNull();
+    expect(queue.refusal(A, 'peers', bytes)).toBeNull();
+  });
+
   test('draining hands over all that waits, and at once what still comes', async () => {
     const { queue, out, turn } = harness();
     for (let i = 0; i < 20; i += 1) queue.offer(A, 'users', `a${i}`, 100);
@@ -72,5 +105,6 @@ describe('FairQueue', () => {
     while (queue.length > 0) turn();
     await drained;
     expect(out).toHaveLength(21);
+    expect(queue.refusal(A, 'users', 100)).toBeNull();
   });
 });

@@ -47,8 +47,8 @@ const SLICE_BYTES = 128 * 1024;
 /** So long after its last order a connection sends afresh, and after the last that did not wait for answers one at a time. */
 const FORGOTTEN_MS = 1000;
 /**
- * Behind so many connections an order of those who do not send on is taken however long that will be: where a flood of another
- * kind takes up the thread, waiting less than they do is nobody's.
+ * Behind no more connections than these an order of who does not send on is always taken: where something else than orders
+ * takes up the thread, every wait is long.
  */
 const FEW_SOURCES = 64;
 /** Of `maxBytes`; the rest is the peers' alone. */
