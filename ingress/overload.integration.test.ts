@@ -167,18 +167,18 @@ async function openClient(port: number) {
 /** Sends on with every answer, so many at once on each of its connections, until it is stopped. */
 async function flood(port: number, connections: number, inFlight: number) {
   const answers: Answer[] = [];
-  let running = true;
+  const end = new AbortController();
   const clients = await Promise.all(Array.from({ length: connections }, () => openClient(port)));
   const lanes = clients.flatMap((client) =>
     Array.from({ length: inFlight }, async () => {
-      while (running) answers.push(await client.send());
+      while (!end.signal.aborted) answers.push(await client.send());
     }),
   );
   return {
     answers,
     clients,
     async stop() {
-      running = false;
+      end.abort();
       await Promise.all(lanes);
     },
   };
