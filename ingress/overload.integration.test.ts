@@ -12,7 +12,7 @@ import type { Arrival } from '../pipeline/submission.ts';
 import { BodyReader } from './body-reader.ts';
 import { FairQueue } from './fair-queue.ts';
 import { listenHttp, type TlsIdentity } from './http-server.ts';
-import { rpcListener } from './rpc-endpoint.ts';
+import { plainEndpoint, type RpcEndpointModules, rpcListener } from './rpc-endpoint.ts';
 
 /** Of the played clock, for an order. */
 const ORDER_MS = 1;
@@ -25,8 +25,15 @@ interface Answer {
   readonly body: string;
 }
 
+interface Setup {
+  readonly maxWaitMs?: number;
+  readonly tls?: TlsIdentity | null;
+  /** Plain connections are read by Node's HTTP server. */
+  readonly nodesOwn?: boolean;
+}
+
 /** The ingress of a user API, and a pipeline that works off what it is handed and answers each with its body's id. */
-async function startSlowNode(maxWaitMs = 10, tls: TlsIdentity | null = null) {
+async function startSlowNode({ maxWaitMs = 10, tls = null, nodesOwn = false }: Setup = {}) {
   const clock = { ms: 1 };
   const handed: Arrival[] = [];
   const taken: number[] = [];
@@ -66,6 +73,15 @@ async function startSlowNode(maxWaitMs = 10, tls: TlsIdentity | null = null) {
     maxBodies: 1000,
     timeoutMs: 60_000,
   });
+  const options = { side: 'user', maxBodyBytes: 100_000, readyText: 'ready' } as const;
+  const modules: RpcEndpointModules = {
+    bodies,
+    clock: () => clock.ms * 1000,
+    queue,
+    readiness: null,
+    certificateOf: () => undefined,
+    rejected: (_side, kind) => void rejected.push(kind),
+  };
   const server = await listenHttp(
     {
       listen: { host: '127.0.0.1', port: 0 },
@@ -80,17 +96,8 @@ async function startSlowNode(maxWaitMs = 10, tls: TlsIdentity | null = null) {
       pipelining: 64,
     },
     {
-      onRequest: rpcListener(
-        { side: 'user', maxBodyBytes: 100_000, readyText: 'ready' },
-        {
-          bodies,
-          clock: () => clock.ms * 1000,
-          queue,
-          readiness: null,
-          certificateOf: () => undefined,
-          rejected: (_side, kind) => void rejected.push(kind),
-        },
-      ),
+      onRequest: rpcListener(options, modules),
+      plain: nodesOwn ? undefined : plainEndpoint(options, bodies, modules),
       onEvicted: () => undefined,
     },
   );
@@ -184,44 +191,50 @@ async function flood(port: number, connections: number, inFlight: number) {
   };
 }
 
-test('a flood is refused with the reason, a client that sends a little is not; nothing acknowledged is lost', async () => {
-  const node = await startSlowNode();
-  const polite = await openClient(node.port);
-  const politeAnswers = [await polite.send()];
-  const flooder = await flood(node.port, 16, 16);
-  for (let i = 0; i < 40; i += 1) {
-    await node.sleep(50);
-    politeAnswers.push(await polite.send());
-  }
-  await flooder.stop();
-  expect(politeAnswers.map(({ status }) => status)).toEqual(politeAnswers.map(() => 200));
+test.each([
+  ['on its own way', false],
+  ["through Node's HTTP server", true],
+])(
+  'a flood %s is refused with the reason, a client that sends a little is not; nothing acknowledged is lost',
+  async (_way, nodesOwn) => {
+    const node = await startSlowNode({ nodesOwn });
+    const polite = await openClient(node.port);
+    const politeAnswers = [await polite.send()];
+    const flooder = await flood(node.port, 16, 16);
+    for (let i = 0; i < 40; i += 1) {
+      await node.sleep(50);
+      politeAnswers.push(await polite.send());
+    }
+    await flooder.stop();
+    expect(politeAnswers.map(({ status }) => status)).toEqual(politeAnswers.map(() => 200));
 
-  const refused = flooder.answers.filter(({ status }) => status !== 200);
-  const accepted = flooder.answers.filter(({ status }) => status === 200);
-  expect(refused.length).toBeGreaterThan(accepted.length);
-  // The flood gets what the other leaves, which is nearly all: 40 × 50 ms of the clock.
-  expect(accepted.length).toBeGreaterThan(1900);
-  for (const { status, head, body } of refused) {
-    expect(status).toBe(429);
-    expect(head).toMatch(/\r\nRetry-After: 1(\r\n|$)/i);
-    expect(head).not.toMatch(/\r\nConnection: close/i);
-    expect(JSON.parse(body)).toEqual({
-      jsonrpc: '2.0',
-      id: null,
-      error: { code: -32005, message: expect.stringContaining('more orders than it can work off') },
-    });
-  }
-  expect(new Set(node.rejected)).toEqual(new Set(['overloaded']));
-  expect(node.rejected).toHaveLength(refused.length);
+    const refused = flooder.answers.filter(({ status }) => status !== 200);
+    const accepted = flooder.answers.filter(({ status }) => status === 200);
+    expect(refused.length).toBeGreaterThan(accepted.length);
+    // The flood gets what the other leaves, which is nearly all: 40 × 50 ms of the clock.
+    expect(accepted.length).toBeGreaterThan(1900);
+    for (const { status, head, body } of refused) {
+      expect(status).toBe(429);
+      expect(head).toMatch(/\r\nRetry-After: 1(\r\n|$)/i);
+      expect(head).not.toMatch(/\r\nConnection: close/i);
+      expect(JSON.parse(body)).toEqual({
+        jsonrpc: '2.0',
+        id: null,
+        error: { code: -32005, message: expect.stringContaining('more orders than it can work off') },
+      });
+    }
+    expect(new Set(node.rejected)).toEqual(new Set(['overloaded']));
+    expect(node.rejected).toHaveLength(refused.length);
 
-  // What was acknowledged was worked off, and what was refused was not.
-  const acknowledged = [...accepted, ...politeAnswers].map(({ id }) => id);
-  expect(node.taken.toSorted((a, b) => a - b)).toEqual(acknowledged.toSorted((a, b) => a - b));
+    // What was acknowledged was worked off, and what was refused was not.
+    const acknowledged = [...accepted, ...politeAnswers].map(({ id }) => id);
+    expect(node.taken.toSorted((a, b) => a - b)).toEqual(acknowledged.toSorted((a, b) => a - b));
 
-  // On the very connections that were refused so much, everything is taken again.
-  const after = await Promise.all(flooder.clients.map((client) => client.send()));
-  expect(after.map(({ status }) => status)).toEqual(after.map(() => 200));
-});
+    // On the very connections that were refused so much, everything is taken again.
+    const after = await Promise.all(flooder.clients.map((client) => client.send()));
+    expect(after.map(({ status }) => status)).toEqual(after.map(() => 200));
+  },
+);
 
 test('an order that was refused is taken when it comes again', async () => {
   const node = await startSlowNode();
@@ -242,7 +255,10 @@ test('HTTP/2: a refusal ends its stream and not the session', async () => {
     validityDays: 1,
     now: Date.now(),
   });
-  const node = await startSlowNode(1, { certificate: certificatePem, key: privateKeyPem });
+  const node = await startSlowNode({
+    maxWaitMs: 1,
+    tls: { certificate: certificatePem, key: privateKeyPem },
+  });
   const session = connectH2(`https://127.0.0.1:${node.port}`, { ca: certificatePem });
   onTestFinished(() => session.destroy());
   const send = (id: number) =>
