@@ -230,9 +230,11 @@ export class FairQueue<T> {
   /** @returns how long the next request of a source will wait, ms. */
   #waitBefore(source: Source<T>, lane: Lane<T>, big: boolean): number {
     const lanes = big ? this.#big : this.#small;
-    const inTurns = lane.before(source) * busyOf(lanes);
     const others = big ? this.#small : this.#big;
-    const workUs = Math.min(inTurns, workIn(lanes)) * (workIn(others) > 0 ? 2 : 1);
+    const refilled = this.#shares.scarce && (lane === this.#known || lane === this.#newcomers);
+    const beforeUs = lane.before(source, refilled);
+    const inTurnsUs = Math.min(beforeUs * busyOf(lanes), beforeUs + workIn(lanes) - lane.workUs);
+    const workUs = workIn(others) > 0 ? 2 * inTurnsUs : inTurnsUs;
     return this.#pace.msOf(workUs);
   }
 

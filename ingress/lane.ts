@@ -82,10 +82,13 @@ export class Lane<T> {
     return this.#turns.size;
   }
 
-  /** @returns the work that is before the next request of a source, µs: rounds of one request of each. */
-  before(source: Source<T>): number {
+  /**
+   * @param refilled others send on, so that each round is as long as the one that waits now
+   * @returns the work that is before the next request of a source, µs: rounds of one request of each
+   */
+  before(source: Source<T>, refilled: boolean): number {
     if (this.length === 0) return 0;
     const rounds = ((source.length + 1) * this.#turns.size) / this.length;
-    return this.workUs * Math.min(1, rounds);
+    return this.workUs * (refilled ? rounds : Math.min(1, rounds));
   }
 }

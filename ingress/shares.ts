@@ -62,6 +62,11 @@ export class Shares {
     this.#served += 1;
   }
 
+  /** Not all get what they ask for. */
+  get scarce(): boolean {
+    return this.#intervalMs > 0;
+  }
+
   /** @returns whether anybody is held to a share, and one more order is within this one's */
   allows(asker: Asker, nowMs: number): boolean {
     return this.#intervalMs > 0 && nowMs - asker.takenMs >= this.#intervalMs;
