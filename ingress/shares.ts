@@ -15,6 +15,9 @@ const FEW = 0.1;
 /** Nobody waits longer for the next of his share. */
 const MOST_MS = 1000;
 
+/** From one window to the next: when it is shorter at once, all come at once whose time that is. */
+const SHORTER = 0.8;
+
 /** What a connection has asked for. */
 export class Asker {
   /** The window in which it asked last, and how often then. */
@@ -73,12 +76,14 @@ export class Shares {
   }
 
   #nextWindow(waiting: number, nowMs: number): void {
-    this.#intervalMs = 0;
+    let intervalMs = 0;
     if (this.#refused > FEW * this.#asked && nowMs < this.#windowEndMs + WINDOW_MS) {
       // As many as in this window, less what waits already and what those will ask for who ask seldom.
       const left = this.#served - waiting - (this.#askers - this.#repeaters);
-      this.#intervalMs = Math.min(MOST_MS, (WINDOW_MS * this.#repeaters) / Math.max(1, left));
+      const fairMs = Math.min(MOST_MS, (WINDOW_MS * this.#repeaters) / Math.max(1, left));
+      intervalMs = Math.max(fairMs, SHORTER * this.#intervalMs);
     }
+    this.#intervalMs = intervalMs;
     this.#window += 1;
     this.#windowEndMs = nowMs + WINDOW_MS;
     this.#askers = 0;
