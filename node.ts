@@ -20,7 +20,7 @@ import { startCertServer, startMetricsServer } from './ingress/plain-servers.ts'
 import type { Readiness } from './ingress/rpc-endpoint.ts';
 import { memoryProblem } from './memory-bound.ts';
 import { nodeMetrics } from './metrics/node-metrics.ts';
-import { createClock } from './pipeline/clock.ts';
+import { type Clock, createClock } from './pipeline/clock.ts';
 import { DedupeWindow, type OrderWindow } from './pipeline/dedupe.ts';
 import { RateLimiter } from './pipeline/rate-limit.ts';
 import { rememberOrder } from './pipeline/remember.ts';
@@ -85,7 +85,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   if (memory !== null && !canShareAPort()) {
     throw new SettingError('SHARDS: needs Linux, where threads can listen on one port');
   }
-  const clock = memory === null ? createClock() : createSharedClock(memory.clock);
+  const clock: Clock = memory === null ? createClock() : createSharedClock(memory.clock).read;
   const closing = <T>(what: string, value: T, close: () => Promise<unknown>): T => {
     closers.push({ what, close });
     return value;
@@ -210,6 +210,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
         log,
         registry,
         clock,
+        now: clock,
         signer,
         credentials: identity,
         peersOfHub,
