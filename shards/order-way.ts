@@ -60,7 +60,7 @@ export async function onThisThread(
 
 /** @throws Error naming the address that cannot be bound, or why a thread could not start */
 export async function onThreads(
-  { settings, maxConnections }: OrderWayOptions,
+  { settings, shards, maxConnections }: OrderWayOptions & { readonly shards: number },
   modules: ShardThreadsModules & Pick<ShardParts, 'otherServers'> & { readonly registry: Registry },
 ): Promise<OrderWay> {
   const { registry, otherServers } = modules;
@@ -68,7 +68,6 @@ export async function onThreads(
   const userListen = await freeAddress(settings.userListenAddr);
   const sender = settings.mode === 'sender';
   const systemListen = sender ? settings.systemListenAddr : await freeAddress(settings.systemListenAddr);
-  const { shards } = settings;
   const threads = await startShardThreads(
     { settings, shards, maxConnections: Math.ceil(maxConnections / shards), userListen, systemListen },
     modules,
