@@ -142,7 +142,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
 
   // The archive, and what of it concerns this run.
   const archiveDir = settings.archiveDir === '' ? join(settings.dataDir, 'archive') : settings.archiveDir;
-  let tellGate: () => void = () => undefined;
+  let orders: OrderWay = NOT_STARTED;
   const archive = sender
     ? null
     : await startArchive(
@@ -151,7 +151,8 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
           signer,
           clock,
           registry,
-          events: spoolReports(log, metrics, () => tellGate()),
+          events: spoolReports(log, metrics, () => orders.tellGate()),
+          beforeCommit: () => orders.gather(),
           shipping: shippingReports(log),
         },
       );
@@ -207,7 +208,6 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
       'the limit of open files (ulimit -n) allows fewer connections than MAX_CONNECTIONS',
     );
   }
-  let orders: OrderWay = NOT_STARTED;
   if (memory === null) {
     orders = await onThisThread(
       { settings, maxConnections },
@@ -244,7 +244,6 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
         otherServers: openConnections,
       },
     );
-    tellGate = () => orders.tellGate();
   }
   closing('orders', orders, () => orders.close());
   const addresses: Partial<Record<ServerName, ListenAddress>> = { ...orders.addresses };
