@@ -19,6 +19,7 @@ function start(dir: string, env: Record<string, string>) {
       clock: () => Date.now() * 1000,
       registry: new Registry(),
       events: recordedEvents(),
+      beforeCommit: nothing,
       shipping: {
         connected: nothing,
         skipped: nothing,

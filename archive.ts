@@ -34,6 +34,8 @@ export interface ArchiveModules {
   readonly clock: () => number;
   readonly registry: Registry;
   readonly events: SpoolEvents;
+  /** See openSpool. */
+  readonly beforeCommit: () => void;
   /** Logs; the metrics are made here. */
   readonly shipping: Pick<ShipperEvents, Exclude<keyof ShipperEvents, 'shipped'>>;
 }
@@ -52,7 +54,7 @@ const RECORD_OVERHEAD_BYTES = 2 * 1024 * 1024;
  */
 export async function startArchive(
   { dir, settings }: { readonly dir: string; readonly settings: Settings },
-  { signer, clock, registry, events, shipping: reports }: ArchiveModules,
+  { signer, clock, registry, events, beforeCommit, shipping: reports }: ArchiveModules,
 ): Promise<NodeArchive> {
   const nodeId = signer.addressLower;
   const kafka = await kafkaOptions(settings, nodeId);
@@ -87,6 +89,7 @@ export async function startArchive(
           shipping?.wake();
         },
       },
+      beforeCommit,
     },
   );
   const checkpoints = startCheckpoints(settings.archiveCheckpointSec * 1000, {

@@ -46,11 +46,12 @@ const PEERS = 16;
 const GARBAGE = 1 / 3;
 
 /**
+ * @param shards of the node, see shards/count.ts
  * @param openFiles the process's limit, see open-files.ts
  * @returns the parts, largest first
  */
-export function memoryShares(settings: Settings, openFiles: number): MemoryShare[] {
-  const { shards, maxRequestBodySizeBytes: largest } = settings;
+export function memoryShares(settings: Settings, shards: number, openFiles: number): MemoryShare[] {
+  const { maxRequestBodySizeBytes: largest } = settings;
   const sender = settings.mode === 'sender';
   const apis = sender ? 1 : 2;
   /** Every shard has room for the largest order at least. */
@@ -86,9 +87,9 @@ export function memoryShares(settings: Settings, openFiles: number): MemoryShare
 }
 
 /** @returns why a node with these settings may come to need more than its ceiling; null when it may not. */
-export function memoryProblem(settings: Settings, openFiles: number): string | null {
+export function memoryProblem(settings: Settings, shards: number, openFiles: number): string | null {
   const ceiling = settings.memoryCeilingBytes;
-  const shares = memoryShares(settings, openFiles);
+  const shares = memoryShares(settings, shards, openFiles);
   const most = shares.reduce((sum, { bytes }) => sum + bytes, 0);
   if (ceiling === 0 || most <= ceiling) return null;
   const listed = shares.map(({ what, settings: by, bytes }) => {

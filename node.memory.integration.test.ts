@@ -19,6 +19,7 @@ import { Attacker } from './ingress/testing/attacker.ts';
 import { memoryShares } from './memory-bound.ts';
 import { readSettings } from './settings.ts';
 import { temporaryDirectory } from './testing/directory.ts';
+import { SHARDS } from './testing/harness.ts';
 
 const MIB = 2 ** 20;
 const PENDING_BYTES = 64 * MIB;
@@ -54,8 +55,9 @@ test('what is allowed adds up to the ceiling, and the node stays below it with a
     BUILDER_QUEUE_AGE_MS: '600000',
     PEERS_QUEUE_BYTES: '1048576',
     DEDUPE_KEYS: '16384',
+    SHARDS: String(SHARDS),
   };
-  const shares = memoryShares(readSettings([], env), openFilesLimit());
+  const shares = memoryShares(readSettings([], env), SHARDS, openFilesLimit());
   const ceiling = Math.ceil(shares.reduce((sum, { bytes }) => sum + bytes, 0));
   const start = (bytes: number) =>
     startNodeProcess({

@@ -2,6 +2,7 @@
  * The composition root: one node, from its settings to a handle. Reads from top to bottom like the diagram
  * in the README: who we are, who the others are, where orders go, the pipeline, where orders come from.
  */
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
@@ -20,7 +21,7 @@ import { startCertServer, startMetricsServer } from './ingress/plain-servers.ts'
 import type { Readiness } from './ingress/rpc-endpoint.ts';
 import { memoryProblem } from './memory-bound.ts';
 import { nodeMetrics } from './metrics/node-metrics.ts';
-import { createClock } from './pipeline/clock.ts';
+import { type Clock, createClock } from './pipeline/clock.ts';
 import { DedupeWindow, type OrderWindow } from './pipeline/dedupe.ts';
 import { RateLimiter } from './pipeline/rate-limit.ts';
 import { rememberOrder } from './pipeline/remember.ts';
@@ -30,6 +31,7 @@ import { SharedWindow } from './pipeline/shared/window.ts';
 import { hubReports, identityReports, registryReports, shippingReports, spoolReports } from './reports.ts';
 import { SettingError, type Settings } from './settings.ts';
 import { type Closers, closeInReverse } from './shards/closers.ts';
+import { shardCount } from './shards/count.ts';
 import { sharedMemory, TRUNK_OWNER } from './shards/messages.ts';
 import { NOT_STARTED, type OrderWay, onThisThread, onThreads } from './shards/order-way.ts';
 
@@ -72,7 +74,13 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
       'MAX_PENDING_BYTES: is below MAX_REQUEST_BODY_SIZE_BYTES; such a body could never be read',
     );
   }
-  const tooMuch = memoryProblem(settings, openFilesLimit());
+  const openFiles = openFilesLimit();
+  const sharesPorts = canShareAPort();
+  const shards = shardCount(settings, { cores: availableParallelism(), sharesPorts, openFiles });
+  if (shards > 1 && !sharesPorts) {
+    throw new SettingError('SHARDS: needs Linux, where threads can listen on one port');
+  }
+  const tooMuch = memoryProblem(settings, shards, openFiles);
   if (tooMuch !== null) throw new SettingError(tooMuch);
   if (backend !== 'native') {
     log.error(
@@ -81,11 +89,8 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     );
   }
   const registry = new Registry();
-  const memory = settings.shards > 1 ? sharedMemory(settings) : null;
-  if (memory !== null && !canShareAPort()) {
-    throw new SettingError('SHARDS: needs Linux, where threads can listen on one port');
-  }
-  const clock = memory === null ? createClock() : createSharedClock(memory.clock);
+  const memory = shards > 1 ? sharedMemory(settings) : null;
+  const clock: Clock = memory === null ? createClock() : createSharedClock(memory.clock).read;
   const closing = <T>(what: string, value: T, close: () => Promise<unknown>): T => {
     closers.push({ what, close });
     return value;
@@ -137,7 +142,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
 
   // The archive, and what of it concerns this run.
   const archiveDir = settings.archiveDir === '' ? join(settings.dataDir, 'archive') : settings.archiveDir;
-  let tellGate: () => void = () => undefined;
+  let orders: OrderWay = NOT_STARTED;
   const archive = sender
     ? null
     : await startArchive(
@@ -146,7 +151,8 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
           signer,
           clock,
           registry,
-          events: spoolReports(log, metrics, () => tellGate()),
+          events: spoolReports(log, metrics, () => orders.tellGate()),
+          beforeCommit: () => orders.gather(),
           shipping: shippingReports(log),
         },
       );
@@ -195,14 +201,13 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     Object.entries(servers).map(([server, { connections }]) => ({ server, open: connections.size }));
 
   // The way of the orders.
-  const maxConnections = connectionsWithin(openFilesLimit(), settings.maxConnections);
+  const maxConnections = connectionsWithin(openFiles, settings.maxConnections);
   if (maxConnections < settings.maxConnections) {
     log.info(
       { event: 'few open files', wanted: settings.maxConnections, maxConnections },
       'the limit of open files (ulimit -n) allows fewer connections than MAX_CONNECTIONS',
     );
   }
-  let orders: OrderWay = NOT_STARTED;
   if (memory === null) {
     orders = await onThisThread(
       { settings, maxConnections },
@@ -210,6 +215,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
         log,
         registry,
         clock,
+        now: clock,
         signer,
         credentials: identity,
         peersOfHub,
@@ -224,7 +230,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
     );
   } else {
     orders = await onThreads(
-      { settings, maxConnections },
+      { settings, shards, maxConnections },
       {
         log,
         registry,
@@ -238,7 +244,6 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
         otherServers: openConnections,
       },
     );
-    tellGate = () => orders.tellGate();
   }
   closing('orders', orders, () => orders.close());
   const addresses: Partial<Record<ServerName, ListenAddress>> = { ...orders.addresses };
@@ -246,7 +251,7 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   for (const [server, address] of Object.entries(addresses)) {
     log.info({ event: 'listening', server, address: formatAddress(address) }, `${server} API listens`);
   }
-  log.info({ event: 'started', mode: settings.mode, address: signer.address }, 'the node runs');
+  log.info({ event: 'started', mode: settings.mode, shards, address: signer.address }, 'the node runs');
 
   let closed: Promise<void> | null = null;
   function close(): Promise<void> {

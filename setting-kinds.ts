@@ -41,11 +41,28 @@ export function integer(
   max: number,
   extra?: Extra,
 ): Setting<number> {
-  const parse = (text: string) => {
+  const allowed = `a whole number from ${min} to ${max}`;
+  return setting(env, String(fallback), help, allowed, integerWithin(min, max), extra);
+}
+
+/** A number, or the word that leaves it to the node, which is the default. */
+export function integerOr<const W extends string>(
+  env: string,
+  word: W,
+  help: string,
+  min: number,
+  max: number,
+): Setting<number | W> {
+  const allowed = `${word} or a whole number from ${min} to ${max}`;
+  const parse = integerWithin(min, max);
+  return setting<number | W>(env, word, help, allowed, (text) => (text === word ? word : parse(text)));
+}
+
+function integerWithin(min: number, max: number): (text: string) => number | undefined {
+  return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
     return value >= min && value <= max ? value : undefined;
   };
-  return setting(env, String(fallback), help, `a whole number from ${min} to ${max}`, parse, extra);
 }
 
 export function flag(env: string, fallback: boolean, help: string, extra?: Extra): Setting<boolean> {

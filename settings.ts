@@ -12,6 +12,7 @@ import {
   HTTP_OR_HTTPS,
   hubUrl,
   integer,
+  integerOr,
   listenAddress,
   names,
   oneOf,
@@ -29,7 +30,7 @@ export { SettingError } from './setting-kinds.ts';
 const MAX_BODY_BYTES = 62_914_560;
 
 /** With more, the streams of two such nodes would displace one another (ingress/stream/stream-server.ts). */
-const MAX_SHARDS = 8;
+export const MAX_SHARDS = 8;
 
 export const SETTINGS = {
   mode: oneOf(
@@ -198,10 +199,10 @@ export const SETTINGS = {
     'zstd',
     'how batches to the brokers are compressed',
   ),
-  shards: integer(
+  shards: integerOr(
     'SHARDS',
-    1,
-    'threads that take orders, each with the whole way from the socket to the builder; the bounds of the node are divided among them',
+    'auto',
+    'threads that take orders, each with the whole way from the socket to the builder; the bounds of the node are divided among them. auto = one for each core that the process may use, as far as MEMORY_CEILING_BYTES allows; 1 outside Linux',
     1,
     MAX_SHARDS,
   ),

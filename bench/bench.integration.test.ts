@@ -19,7 +19,7 @@ const MAIN = join(import.meta.dirname, 'main.ts');
 
 const TINY: Plan = {
   load: {
-    cases: casesOf([1], ['http', 'h2'], []),
+    cases: casesOf([1], ['http', 'h2'], [1]),
     connections: 8,
     warmUp: 60,
     closed: { orders: 200, bodyBytes: 2_000 },
@@ -77,11 +77,11 @@ test('every part runs, loses nothing, and becomes a page and a file that compare
     sections.flatMap((section) => section.figures.map((one) => [one.name, one.samples])),
   );
   for (const name of [
-    'http, 1 peers: orders/s, closed loop',
-    'http, 1 peers: CPU per order, open loop',
-    'http, 1 peers: user → slowest peer p99',
-    'h2, 1 peers: user → builder p99.9',
-    'http, 1 peers: event loop delay p99, open loop',
+    'http, 1 peers, 1 shards: orders/s, closed loop',
+    'http, 1 peers, 1 shards: CPU per order, open loop',
+    'http, 1 peers, 1 shards: user → slowest peer p99',
+    'h2, 1 peers, 1 shards: user → builder p99.9',
+    'http, 1 peers, 1 shards: event loop delay p99, open loop',
     'http, 0 peers: orders/s at p99 ≤ 10000 ms',
     'saturation 3 ×: sent → answer p99',
     '40 new connections, https: steady → answer p99',

@@ -56,27 +56,29 @@ test('bars are scaled to the unprofiled time, in one order, and what is small ev
   ]);
 });
 
-test('every number of peers over the first transport, the rest with the first number alone', () => {
+test('every number of peers over the first transport and with the first number of shards, the rest with the first of the others', () => {
   expect(casesOf([0, 10], ['http', 'h2'], [1, 2]).map(caseTitle)).toEqual([
-    'http, 0 peers',
-    'http, 10 peers',
-    'h2, 0 peers',
     'http, 0 peers, 1 shards',
+    'http, 10 peers, 1 shards',
+    'h2, 0 peers, 1 shards',
     'http, 0 peers, 2 shards',
   ]);
+  // A node that has no such setting.
+  expect(casesOf([0], ['http'], []).map(caseTitle)).toEqual(['http, 0 peers']);
 });
 
 test('linear is what a core of the node does with one shard, whatever generator and sinks take', () => {
-  const runs = (shards: number | null, node: number, ordersPerSec: number): CaseRuns => ({
-    case: { peers: 0, transport: 'http', shards },
+  const runs = (shards: number | null, node: number, ordersPerSec: number, peers = 0): CaseRuns => ({
+    case: { peers, transport: 'http', shards },
     closed: [{ ordersPerSec, cpuUsPerOrder: { node, load: 30, sinks: 20 } } as RunFigures],
     open: [],
     stages: null,
   });
-  const { rows } = shardsTable([runs(null, 100, 9_000), runs(2, 125, 11_000), runs(1, 100, 9_000)]);
+  const { rows } = shardsTable([runs(1, 100, 9_000), runs(1, 200, 5_000, 10), runs(2, 125, 11_000)], 1.5);
   expect(rows).toEqual([
-    ['1', 100, 50, 9_000, 1.35, 10_000, 100],
-    ['2', 125, 50, 11_000, 1.925, 8_000, 80],
+    ['1', 100, 50, 9_000, 1.35, 10_000, 100, 15_000],
+    ['2', 125, 50, 11_000, 1.925, 8_000, 80, 24_000],
   ]);
-  expect(shardsTable([runs(null, 100, 9_000), runs(1, 100, 9_000)]).rows).toEqual([]);
+  expect(shardsTable([runs(1, 100, 9_000), runs(1, 200, 5_000, 10)], 1).rows).toEqual([]);
+  expect(shardsTable([runs(null, 100, 9_000)], 1).rows).toEqual([]);
 });

@@ -25,7 +25,10 @@ export interface Case {
 export interface LoadPlan {
   readonly cases: readonly Case[];
   readonly connections: number;
-  /** Orders for each shard before the timed part: the compiler is at work for the first 10,000 and more. */
+  /**
+   * Orders for each shard before the timed part, and in it: a thread's compilers are at work for its first 10,000 orders
+   * and long after, so that with half as many for each of two they would be twice as much of an order's time.
+   */
   readonly warmUp: number;
   readonly closed: { readonly orders: number; readonly bodyBytes: number | 'field' };
   readonly open: { readonly rate: number; readonly seconds: number; readonly bodyBytes: number | 'field' };
@@ -68,12 +71,12 @@ export function loadSections(result: LoadResult): Section[] {
     title,
     text: [
       `${runsInWords(plan.repeats)} of each case, each with a fresh node, in turns. Warmed up with ${plan.warmUp} orders for each thread that takes them, over ${plan.connections} connections. Orders are bundles with really signed transactions, made before the timed part. Validation, archive and metrics are on.`,
-      `Closed loop: ${plan.closed.orders} orders of ${Math.round(meanBytes.closed)} bytes on average as fast as the connections take them. Open loop: ${rate} orders/s for ${seconds} s, ${Math.round(meanBytes.open)} bytes on average${plan.open.bodyBytes === 'field' ? ' with the sizes seen in the field' : ''}; latencies count from when an order was due, whether it could be sent then or not; "sent late" is how long it waited for a free connection, or for the generator itself.`,
+      `Closed loop: ${plan.closed.orders} orders for each shard, of ${Math.round(meanBytes.closed)} bytes on average as fast as the connections take them. Open loop: ${rate} orders/s for ${seconds} s, ${Math.round(meanBytes.open)} bytes on average${plan.open.bodyBytes === 'field' ? ' with the sizes seen in the field' : ''}; latencies count from when an order was due, whether it could be sent then or not; "sent late" is how long it waited for a free connection, or for the generator itself.`,
     ],
     charts: [...cdfs(runs), ...scaling(runs), memoryChart(runs)],
     tables: [
       closedTable(runs, result.slowness),
-      shardsTable(runs),
+      shardsTable(runs, result.slowness),
       openTable(runs, rate),
       peersTable(runs),
       healthTable(runs),
@@ -173,11 +176,10 @@ function closedTable(runs: readonly CaseRuns[], factor: number): Table {
 /**
  * Are two shards worth two cores? Generator and sinks take their part of the same cores, so that orders/s alone would
  * say less than the truth: what a core of the node's own does is a million by its CPU per order, and linear is that of
- * one shard.
+ * one shard. CPU per order is that of all threads of the process, the archive's, the disk's and the compilers' among them.
  */
-export function shardsTable(runs: readonly CaseRuns[]): Table {
-  const cases = runs
-    .filter(({ case: one }) => one.shards !== null)
+export function shardsTable(runs: readonly CaseRuns[], factor: number): Table {
+  const cases = overShards(runs)
     .map(({ case: one, closed }) => ({
       shards: one.shards ?? 1,
       cpu: medianOf(closed, (run) => run.cpuUsPerOrder.node),
@@ -198,6 +200,7 @@ export function shardsTable(runs: readonly CaseRuns[]): Table {
       'cores in use',
       "orders/s of a core of the node's own",
       '% of linear',
+      'orders/s of a core for each shard, on the reference machine',
     ],
     rows:
       first === undefined || cases.length < 2
@@ -210,6 +213,7 @@ export function shardsTable(runs: readonly CaseRuns[]): Table {
             ((cpu + others) * rate) / 1e6,
             1e6 / cpu,
             (first.cpu / cpu) * 100,
+            (shards * 1e6 * factor) / cpu,
           ]),
   };
 }
@@ -326,9 +330,8 @@ function scaling(runs: readonly CaseRuns[]): Chart[] {
   const [first] = runs;
   if (first === undefined) return [];
   const overPeers = runs.filter(
-    ({ case: one }) => one.transport === first.case.transport && one.shards === null,
+    ({ case: one }) => one.transport === first.case.transport && one.shards === first.case.shards,
   );
-  const overShards = runs.filter(({ case: one }) => one.shards !== null);
   const charts: Chart[] = [];
   const add = (over: string, cases: readonly CaseRuns[], at: (one: Case) => number) => {
     if (cases.length < 2) return;
@@ -352,8 +355,17 @@ function scaling(runs: readonly CaseRuns[]): Chart[] {
     );
   };
   add('peers', overPeers, ({ peers }) => peers);
-  add('shards', overShards, ({ shards }) => shards ?? 1);
+  add('shards', overShards(runs), ({ shards }) => shards ?? 1);
   return charts;
+}
+
+/** The cases that differ from the first in shards alone. */
+function overShards(runs: readonly CaseRuns[]): readonly CaseRuns[] {
+  const [first] = runs;
+  return runs.filter(
+    ({ case: { peers, transport, shards } }) =>
+      shards !== null && peers === first?.case.peers && transport === first.case.transport,
+  );
 }
 
 function scalingChart(

@@ -200,6 +200,8 @@ export function nodeEnvironment(place: NodePlace): Record<string, string> {
     DATA_DIR: place.dataDir,
     CERT_HOSTS: '127.0.0.1,localhost',
     PEER_POLL_SEC,
+    // All nodes of the network have one machine.
+    SHARDS: '1',
   };
 }
 

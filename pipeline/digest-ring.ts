@@ -214,8 +214,9 @@ function isSame(a: Int32Array, atA: number, b: Int32Array, atB: number): boolean
   return true;
 }
 
-function readDigest(hex: string, into: Int32Array): void {
-  for (let word = 0, at = 0; word < WORDS; word++) {
+/** Reads the beginning of a digest. @param hex lower case; @param into is filled, eight digits to a word */
+export function readDigest(hex: string, into: Int32Array): void {
+  for (let word = 0, at = 0; word < into.length; word++) {
     let value = 0;
     for (const end = at + 8; at < end; at++) {
       const code = hex.charCodeAt(at);

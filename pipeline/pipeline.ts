@@ -83,7 +83,7 @@ export interface PipelineModules {
   readonly builder: Outlet | null;
   readonly peers: Outlet | null;
   readonly archive: ArchiveOutlet | null;
-  /** Unix microseconds. */
+  /** Unix microseconds, for durations: never before an arrival's. */
   readonly clock: () => number;
   readonly events: PipelineEvents;
 }

@@ -16,6 +16,8 @@ export interface OrderWay {
   metricsPage(): Promise<string>;
   /** The archive takes orders again, or refuses them for one more reason. */
   tellGate(): void;
+  /** The archive is about to begin a commit: orders that wait for it outside are given to it. */
+  gather(): void;
   /** Shard.drain */
   drain(ms: number): Promise<ReadonlyMap<string, number>>;
   close(): Promise<void>;
@@ -34,6 +36,7 @@ export const NOT_STARTED: OrderWay = {
   builderUp: false,
   metricsPage: () => Promise.resolve(''),
   tellGate: () => undefined,
+  gather: () => undefined,
   drain: () => Promise.resolve(new Map()),
   close: () => Promise.resolve(),
 };
@@ -53,6 +56,7 @@ export async function onThisThread(
     },
     metricsPage: () => parts.registry.metrics(),
     tellGate: () => undefined,
+    gather: () => undefined,
     drain: (ms) => shard.drain(ms),
     close: () => shard.close(),
   };
@@ -60,7 +64,7 @@ export async function onThisThread(
 
 /** @throws Error naming the address that cannot be bound, or why a thread could not start */
 export async function onThreads(
-  { settings, maxConnections }: OrderWayOptions,
+  { settings, shards, maxConnections }: OrderWayOptions & { readonly shards: number },
   modules: ShardThreadsModules & Pick<ShardParts, 'otherServers'> & { readonly registry: Registry },
 ): Promise<OrderWay> {
   const { registry, otherServers } = modules;
@@ -68,7 +72,6 @@ export async function onThreads(
   const userListen = await freeAddress(settings.userListenAddr);
   const sender = settings.mode === 'sender';
   const systemListen = sender ? settings.systemListenAddr : await freeAddress(settings.systemListenAddr);
-  const { shards } = settings;
   const threads = await startShardThreads(
     { settings, shards, maxConnections: Math.ceil(maxConnections / shards), userListen, systemListen },
     modules,
@@ -83,6 +86,7 @@ export async function onThreads(
     },
     metricsPage: async () => pageOf([await snapshotOf(registry, false), ...(await threads.metrics())]),
     tellGate: () => threads.tellGate(),
+    gather: () => threads.gather(),
     drain: (ms) => threads.drain(ms),
     close: () => threads.close(),
   };

@@ -30,6 +30,7 @@ import { type DeliveryMetrics, deliveryMetrics } from '../metrics/delivery-metri
 import { pipelineMetrics } from '../metrics/pipeline-metrics.ts';
 import { connectionsGauge, shardMetrics } from '../metrics/shard-metrics.ts';
 import { streamMetrics } from '../metrics/stream-metrics.ts';
+import type { Clock } from '../pipeline/clock.ts';
 import type { OrderWindow } from '../pipeline/dedupe.ts';
 import type { Side } from '../pipeline/order.ts';
 import { type ArchiveOutlet, Pipeline } from '../pipeline/pipeline.ts';
@@ -56,8 +57,10 @@ export interface KnownPeers extends PeerLookup {
 export interface ShardParts {
   readonly log: Logger;
   readonly registry: Registry;
-  /** Unix µs, strictly increasing over all shards of the node. */
-  readonly clock: () => number;
+  /** Receive times: unix µs, strictly increasing over all shards of the node. */
+  readonly clock: Clock;
+  /** The same clock for durations and ages, where a time may come twice. */
+  readonly now: Clock;
   readonly signer: Signer;
   readonly credentials: OwnCredentials;
   readonly peersOfHub: KnownPeers;
@@ -122,7 +125,7 @@ export async function startShard(options: ShardOptions, parts: ShardParts): Prom
 
 async function compose(options: ShardOptions, parts: ShardParts, closers: Closers): Promise<Shard> {
   const { settings, shards } = options;
-  const { log, registry, clock, signer, credentials, peersOfHub, archive, readiness } = parts;
+  const { log, registry, clock, now, signer, credentials, peersOfHub, archive, readiness } = parts;
   const sender = settings.mode === 'sender';
   /** This shard's part of what the node may have; of bytes, enough for the largest order. */
   const share = (whole: number, least = 1) => Math.max(least, Math.ceil(whole / shards));
@@ -191,7 +194,7 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
             queueBytes: shareOfBytes(settings.builderQueueBytes),
             queueAgeMs: settings.builderQueueAgeMs,
           },
-          { events: deliveries, now: clock },
+          { events: deliveries, now },
         );
   if (builder !== null) closing('builder', builder, () => builder.close(0));
   const builderUp = () => builder === null || builder.up;
@@ -219,7 +222,7 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
         void peersOfHub.refresh();
       },
       stream: streaming ? { signer, verifier, clock, events: streamEvents } : undefined,
-      now: clock,
+      now,
     },
   );
   closing('peers', peers, () => peers.close(0));
@@ -255,7 +258,7 @@ async function compose(options: ShardOptions, parts: ShardParts, closers: Closer
       builder,
       peers,
       archive,
-      clock,
+      clock: now,
       events: counters,
     },
   );

@@ -36,7 +36,7 @@ const window = new SharedWindow({
   memory: memory.window,
   owner,
   windowUs: settings.dedupeSec * 1e6,
-  clock,
+  clock: clock.read,
 });
 let { readiness } = start;
 let shard: Shard | null = null;
@@ -92,7 +92,8 @@ try {
     {
       log,
       registry,
-      clock,
+      clock: clock.give,
+      now: clock.read,
       signer: createSigner(start.orderflowKey),
       credentials,
       peersOfHub: peers,

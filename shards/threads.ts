@@ -325,7 +325,7 @@ export class ShardThreads {
   #handle(member: Member, message: FromShard): void {
     switch (message.kind) {
       case 'orders':
-        this.#gather();
+        this.gather();
         return;
       case 'append':
         // What is in the ring came before.
@@ -375,10 +375,10 @@ export class ShardThreads {
   }
 
   /**
-   * Takes what is in the rings: when a thread says so and, because none does while orders are with the archive, whenever
-   * the archive has settled some.
+   * Takes what is in the rings: when a thread says so and, because none does while orders are with the archive, when the
+   * archive begins a commit, and when it has settled one.
    */
-  #gather(): void {
+  gather(): void {
     for (const { ring, take } of this.#members) ring.readAll(take);
     if (this.#inArchive > 0) return;
     // Nothing is under way: whoever has an order next has to say so.
@@ -402,7 +402,6 @@ export class ShardThreads {
         member.inArchive.delete(way);
       }
       this.#settled(member, number, error);
-      this.#gather();
     });
   }
 
@@ -418,6 +417,7 @@ export class ShardThreads {
 
   #answer(member: Member): void {
     member.answering = false;
+    this.gather();
     if (member.answers.tell()) this.#post(member, { kind: 'answers' });
     const { durable, failed } = member;
     if (durable.length === 0 && failed.length === 0) return;

@@ -78,6 +78,7 @@ export async function runRounds(options: RoundsOptions): Promise<RoundsReport> {
         // Nobody: a node serves without a hub.
         BUILDERHUB_ENDPOINT: 'http://127.0.0.1:1',
         DATA_DIR: join(directory, 'data'),
+        SHARDS: '1',
         ARCHIVE_CHECKPOINT_SEC: '1',
         KAFKA_BROKERS: brokers.join(','),
         KAFKA_TOPIC: topic,

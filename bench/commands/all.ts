@@ -75,7 +75,7 @@ export const FULL: Plan = {
 export const QUICK: Plan = {
   load: {
     ...FULL.load,
-    cases: casesOf([0, 2], ['http', 'h2'], []),
+    cases: casesOf([0, 2], ['http', 'h2'], [1]),
     warmUp: 2_000,
     closed: { orders: 6_000, bodyBytes: TARGET_BYTES },
     open: { rate: 1_000, seconds: 2, bodyBytes: 'field' },

@@ -37,11 +37,11 @@ Usage: npm run bench -- load [options]
 
   --peers LIST        numbers of peers (default 0,2,10)
   --transports LIST   http, https, h2; all but the first with the least peers alone (default http,https,h2)
-  --shards LIST       numbers of shards, with the least peers (default 1,2 where the node has such a setting)
+  --shards LIST       numbers of shards; all but the first with the least peers alone (default 1,2 where the node has such a setting)
   --rate R            orders per second of the open loop (default 2000)
   --seconds S         length of the open loop (default 10)
   --size BYTES        body size of the open loop, or "field" for the sizes seen in the field (default field)
-  --orders N          orders of the closed loop (default 30000)
+  --orders N          orders of the closed loop for each shard (default 30000)
   --closed-size BYTES body size of the closed loop (default 3279)
   --connections N     connections of the load generator (default 64)
   --repeats N         runs of each case, each with a fresh node (default 5)
@@ -141,7 +141,7 @@ export function defaultShards(): number[] {
   return settingRows().some(({ env }) => env.split(', ').includes('SHARDS')) ? [1, 2] : [];
 }
 
-/** Every number of peers over the first transport; the others, and the shards, with the first number alone. */
+/** Every number of peers over the first transport with the first number of shards; what else there is of each with the first of the others. */
 export function casesOf(
   peers: readonly number[],
   transports: readonly Transport[],
@@ -149,10 +149,11 @@ export function casesOf(
 ): Case[] {
   const [firstTransport = 'http', ...otherTransports] = transports;
   const [firstPeers = 0] = peers;
+  const [firstShards = null, ...otherShards] = shards;
   return [
-    ...peers.map((count) => ({ peers: count, transport: firstTransport, shards: null })),
-    ...otherTransports.map((transport) => ({ peers: firstPeers, transport, shards: null })),
-    ...shards.map((count) => ({ peers: firstPeers, transport: firstTransport, shards: count })),
+    ...peers.map((count) => ({ peers: count, transport: firstTransport, shards: firstShards })),
+    ...otherTransports.map((transport) => ({ peers: firstPeers, transport, shards: firstShards })),
+    ...otherShards.map((count) => ({ peers: firstPeers, transport: firstTransport, shards: count })),
   ];
 }
 
@@ -167,8 +168,8 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
   if (first === undefined) return [];
   const { closed, open, profiled, warmUp } = plan;
   const openOrders = Math.round(open.rate * open.seconds);
-  const mostWarmUp = Math.max(...plan.cases.map(({ shards }) => warmUp * (shards ?? 1)));
-  const closedOrders = mostWarmUp + closed.orders + profiled;
+  const mostShards = Math.max(...plan.cases.map(({ shards }) => shards ?? 1));
+  const closedOrders = (warmUp + closed.orders) * mostShards + profiled;
   first.say(`making and signing ${closedOrders + openOrders} orders`);
   const { lab, seed } = first;
   const source = { seed, methods: 'bundles' as const };
@@ -212,22 +213,23 @@ async function runCase(
   const { closed, open, profiled } = plan;
   const { peers, transport, shards } = into.case;
   const warmUp = plan.warmUp * (shards ?? 1);
+  const orders = closed.orders * (shards ?? 1);
   const rig: Rig = await startRig(bench.lab, {
     peers,
     transport,
     connections: plan.connections,
     inFlight: 1,
-    orders: Math.max(warmUp + closed.orders + profiled, openOrders),
+    orders: Math.max(warmUp + orders + profiled, openOrders),
     env: { ...bench.env, ...(shards !== null && { SHARDS: String(shards) }) },
     ...(bench.entry !== undefined && { entry: bench.entry }),
     ...(plan.foreign !== undefined && { foreign: plan.foreign }),
   });
   try {
     await rig.run({ set: 'closed', from: 0, count: warmUp }, null);
-    into.closed.push(await rig.run({ set: 'closed', from: warmUp, count: closed.orders }, null));
+    into.closed.push(await rig.run({ set: 'closed', from: warmUp, count: orders }, null));
     into.open.push(await rig.run({ set: 'open', from: 0, count: openOrders }, { rate: open.rate }));
     if (last && profiled > 0) {
-      into.stages = await rig.profile({ set: 'closed', from: warmUp + closed.orders, count: profiled });
+      into.stages = await rig.profile({ set: 'closed', from: warmUp + orders, count: profiled });
     }
   } finally {
     await rig.close();

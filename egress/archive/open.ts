@@ -34,6 +34,8 @@ export interface SpoolModules {
   /** For tests; the system's by default. */
   readonly clock?: Clock;
   readonly files?: SpoolFiles;
+  /** See SpoolParts; nothing by default. */
+  readonly beforeCommit?: () => void;
 }
 
 /**
@@ -44,7 +46,7 @@ export interface SpoolModules {
  */
 export async function openSpool(options: SpoolOptions, modules: SpoolModules): Promise<Spool> {
   checkOptions(options);
-  const { events, clock = systemClock, files = systemFiles } = modules;
+  const { events, clock = systemClock, files = systemFiles, beforeCommit = () => {} } = modules;
   await makeFolder(options.dir);
   const lock = lockFolder(options.dir);
   try {
@@ -72,7 +74,12 @@ export async function openSpool(options: SpoolOptions, modules: SpoolModules): P
     unshipped?.begin(writer.segment.name, openedAt);
     unshipped?.grow(writer.segment.end, openedAt);
     const shipped = shipping === null ? null : await readWatermark(options.dir, shipping.topic);
-    return new Spool(options, { lock, writer, retention, unshipped, clock, events }, start, shipped);
+    return new Spool(
+      options,
+      { lock, writer, retention, unshipped, clock, events, beforeCommit },
+      start,
+      shipped,
+    );
   } catch (error) {
     lock.release();
     throw error;

@@ -103,6 +103,24 @@ describe('appending', () => {
     });
   });
 
+  test('who is asked before a commit begins may add to it', async () => {
+    const events = recordedEvents();
+    const held = range(1, 4);
+    const outcomes: Promise<Error | null>[] = [];
+    const beforeCommit = () => {
+      const n = held.shift();
+      if (n !== undefined) outcomes.push(append(spool, order(100 + n)));
+    };
+    const clock = { now: () => 1_750_000_000_000, monotonic: () => performance.now() * 1000 };
+    const spool = await openTestSpool(temporaryFolder(), {}, { events, clock, beforeCommit });
+    const [first, second] = [append(spool, order(1)), append(spool, order(2))];
+    expect(await Promise.all([first, second])).toEqual([null, null]);
+    expect(events.commits).toEqual([3]);
+    await append(spool, order(3));
+    while (held.length > 0) await append(spool, order(4));
+    expect(await Promise.all(outcomes)).toEqual(Array(4).fill(null));
+  });
+
   test('nobody is told of success before the sync has come back', async () => {
     const files = failingFiles();
     const spool = await openTestSpool(temporaryFolder(), {}, { files });

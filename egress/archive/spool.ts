@@ -122,6 +122,8 @@ export interface SpoolParts {
   readonly unshipped: Unshipped | null;
   readonly clock: Clock;
   readonly events: SpoolEvents;
+  /** What it appends is in the commit that is about to begin. */
+  readonly beforeCommit: () => void;
 }
 
 /** How often segments past their retention are looked for, at most. */
@@ -349,6 +351,7 @@ export class Spool {
     if (this.#scheduled || this.#running !== null) return;
     this.#scheduled = true;
     const begin = () => {
+      this.#parts.beforeCommit();
       this.#scheduled = false;
       this.#start();
     };
@@ -381,6 +384,7 @@ export class Spool {
         if (this.#filling.records === 0 || this.#isEarly()) return;
         continue;
       }
+      if (durable.length > 0) this.#parts.beforeCommit();
       this.#filling = this.#resting;
       this.#resting = batch;
       // The disk works while those of the last commit are told.

@@ -295,7 +295,9 @@ describe('units', () => {
     const { environment = {}, memory, openFiles } = run!;
     expect(`${Number(environment.MEMORY_CEILING_BYTES) / 2 ** 30}G`).toBe(memory);
     const settings = Object.entries(environment).map(([name, value]) => [name, String(value)]);
-    expect(memoryProblem(readSettings([], Object.fromEntries(settings)), openFiles!)).toBeNull();
+    expect(
+      memoryProblem(readSettings([], Object.fromEntries(settings)), Number(environment.SHARDS), openFiles!),
+    ).toBeNull();
   });
 
   test('ports of the firewall and of haproxy are those of the table', () => {

@@ -57,6 +57,8 @@ export function orderflowServices(around: Surroundings): Service[] {
           BUILDER_CONFIGHUB_ENDPOINT: LOCAL_HUB,
           DATA_DIR: NODE_DATA,
           NODE_ENV: 'production',
+          // The other cores are the builder's and the execution client's; one takes several times the network's traffic.
+          SHARDS: 1,
           // With settings that allow more the node does not start, and says which; its unit would be killed for them.
           MEMORY_CEILING_BYTES: NODE_GIB * 2 ** 30,
         },

@@ -77,6 +77,7 @@ export async function startStandIns({ tools, image, configuration }: StandInsOpt
     BUILDER_READY_ENDPOINT: builder.url,
     BUILDERHUB_ENDPOINT: `${hub.url}/as/outside`,
     PEER_POLL_SEC: '1',
+    SHARDS: '1',
     DATA_DIR: folder,
     CERT_HOSTS: '127.0.0.1,10.0.2.2,localhost',
   });

@@ -2,11 +2,16 @@
  * The node's clock where several threads give receive times: as clock.ts, strictly increasing over all of them, so
  * that of two bundles that came one after the other the later has the greater replacement nonce, whichever threads
  * took them (protocol section 4). One anchor and the last time given stand in shared memory.
+ *
+ * An order is given one time and asks for a dozen more, of which only its durations and its age come: those are read
+ * without touching what the threads share.
  */
 import type { Clock } from '../clock.ts';
 
 /** Drift between the monotonic and the system clock above which the anchor is set anew, in milliseconds. */
 const MAX_DRIFT_MS = 2;
+/** How often the system clock and the anchor are looked at. */
+const LOOK_MS = 1;
 const LAST = 0;
 const ANCHOR = 1;
 
@@ -17,28 +22,56 @@ export function clockMemory(): SharedArrayBuffer {
   return memory;
 }
 
+/** Two ways to ask one clock with microsecond steps, anchored to the system clock. */
+export interface SharedClock {
+  /** A time that no thread was given before, later than all of those. */
+  readonly give: Clock;
+  /** What time it is: not before what this thread was given last. */
+  readonly read: Clock;
+}
+
 /**
  * @param memory of clockMemory, the same in all threads
  * @param wallMs unix milliseconds, whole numbers
- * @returns a clock with microsecond steps, anchored to the system clock
+ * @param monotonic milliseconds with fractions, the same in all threads
  */
-export function createSharedClock(memory: SharedArrayBuffer, wallMs: () => number = Date.now): Clock {
+export function createSharedClock(
+  memory: SharedArrayBuffer,
+  wallMs: () => number = Date.now,
+  monotonic: () => number = monotonicMs,
+): SharedClock {
   const cells = new BigInt64Array(memory);
-  return () => {
-    const monotonic = monotonicMs();
+  let anchor = 0;
+  let looked = Number.NEGATIVE_INFINITY;
+  let given = 0;
+  const look = (elapsed: number) => {
+    looked = elapsed;
     const wall = wallMs();
-    let anchor = Atomics.load(cells, ANCHOR);
-    const drift = wall - (Number(anchor) / 1000 + monotonic);
+    anchor = Number(Atomics.load(cells, ANCHOR));
+    const drift = wall - (anchor / 1000 + elapsed);
     if (drift > MAX_DRIFT_MS || drift < -MAX_DRIFT_MS) {
-      anchor = anchorUs(wall, monotonic);
-      Atomics.store(cells, ANCHOR, anchor);
+      const anew = anchorUs(wall, elapsed);
+      anchor = Number(anew);
+      Atomics.store(cells, ANCHOR, anew);
     }
-    const now = anchor + BigInt(Math.floor(monotonic * 1000));
-    for (;;) {
-      const last = Atomics.load(cells, LAST);
-      const next = now > last ? now : last + 1n;
-      if (Atomics.compareExchange(cells, LAST, last, next) === last) return Number(next);
-    }
+  };
+  const now = () => {
+    const elapsed = monotonic();
+    if (elapsed - looked >= LOOK_MS) look(elapsed);
+    return anchor + Math.floor(elapsed * 1000);
+  };
+  return {
+    give() {
+      const us = BigInt(now());
+      for (;;) {
+        const last = Atomics.load(cells, LAST);
+        const next = us > last ? us : last + 1n;
+        if (Atomics.compareExchange(cells, LAST, last, next) !== last) continue;
+        given = Number(next);
+        return given;
+      }
+    },
+    read: () => Math.max(given, now()),
   };
 }
 

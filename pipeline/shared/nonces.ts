@@ -1,8 +1,9 @@
 /** The replacement nonces of replacement-nonces.ts, counted by all threads of a node together (table.ts). */
 import { hash } from 'node:crypto';
+import { readDigest } from '../digest-ring.ts';
 import type { Address } from '../order.ts';
 import { FORGOTTEN_AFTER_US, MAX_COUNTS, type NonceSource } from '../replacement-nonces.ts';
-import { readKey, SharedTable, type TableMemory, tableMemory, VALUE } from './table.ts';
+import { SharedTable, type TableMemory, tableMemory, VALUE } from './table.ts';
 
 export function noncesMemory(): TableMemory {
   return tableMemory(MAX_COUNTS);
@@ -18,7 +19,7 @@ export class SharedNonces implements NonceSource {
   }
 
   next(uuid: string, signer: Address, nowUs: number): number {
-    readKey(hash('sha256', uuid + signer, 'hex'), this.#key);
+    readDigest(hash('sha256', uuid + signer, 'hex'), this.#key);
     const bucket = this.#table.lock(this.#key);
     const known = this.#table.find(bucket, this.#key);
     const counts = known >= 0 && nowUs - this.#table.time(known) < FORGOTTEN_AFTER_US;

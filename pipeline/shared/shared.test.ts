@@ -4,11 +4,12 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { readDigest } from '../digest-ring.ts';
 import type { Address } from '../order.ts';
 import { clockMemory, createSharedClock } from './clock.ts';
 import { noncesMemory, SharedNonces } from './nonces.ts';
 import { limiterMemory, SharedLimiter } from './rate-limit.ts';
-import { readKey, SharedTable, tableMemory } from './table.ts';
+import { SharedTable, tableMemory } from './table.ts';
 import { SharedWindow, windowMemory } from './window.ts';
 
 const WINDOW_US = 100;
@@ -126,7 +127,7 @@ describe('SharedWindow', () => {
 test('a lock whose thread has ended is taken after a second', () => {
   const memory = tableMemory(16);
   const key = new Int32Array(4);
-  readKey(keyOf(1), key);
+  readDigest(keyOf(1), key);
   new SharedTable(memory, 2).lock(key);
   const table = new SharedTable(memory, 3);
   const before = performance.now();
@@ -164,16 +165,33 @@ describe('the shared clock', () => {
   test('never repeats or goes back, and follows the system clock', () => {
     const memory = clockMemory();
     let wall = 1_000_000;
-    const [a, b] = [createSharedClock(memory, () => wall), createSharedClock(memory, () => wall)];
-    const first = a();
-    expect(first / 1000).toBeCloseTo(wall, -2);
-    wall += 3_600_000;
-    const second = b();
-    expect(second - first).toBeGreaterThan(3_599_000_000);
-    wall -= 3_600_000;
-    const times = [second, a(), b(), a()];
-    expect(times).toEqual([...new Set(times)].toSorted((x, y) => x - y));
-    expect((times.at(-1) ?? 0) - second).toBeLessThan(1000);
+    let monotonic = 0;
+    const create = () =>
+      createSharedClock(
+        memory,
+        () => wall,
+        () => monotonic,
+      );
+    const [a, b] = [create(), create()];
+    const pass = (wallMs: number) => {
+      wall += wallMs;
+      monotonic += 1;
+    };
+    const first = a.give();
+    expect(first).toBe(1_000_000_000);
+    pass(3_600_000);
+    const second = b.give();
+    expect(second - first).toBe(3_600_000_000);
+    expect(a.read()).toBe(second);
+    pass(-3_600_000);
+    // Given times creep on; what is read is the thread's own last one, or the system's time.
+    const times = [second, a.give(), b.give(), a.give()];
+    expect(times).toEqual([0, 1, 2, 3].map((us) => second + us));
+    expect([a.read(), b.read(), create().read()]).toEqual([second + 3, second + 2, 1_000_000_000]);
+    pass(3_600_000);
+    expect([a.read(), b.read()]).toEqual([second + 3, second + 2]);
+    pass(1);
+    expect([a.read(), b.read()]).toEqual([second + 1_000, second + 1_000]);
   });
 });
 
@@ -185,7 +203,7 @@ const WORK = `
   const { SharedNonces } = await import(urls.nonces);
   const { SharedLimiter } = await import(urls.limiter);
   const { createSharedClock } = await import(urls.clock);
-  const clock = createSharedClock(clockMemory);
+  const { give: clock } = createSharedClock(clockMemory);
   const window = new SharedWindow({ memory, owner, windowUs: 60e6, clock });
   const counter = new SharedNonces(nonces, owner);
   const limit = new SharedLimiter(limiter, 500);

@@ -40,15 +40,8 @@ export function tableMemory(slots: number): TableMemory {
   };
 }
 
-/** 32 hex digits at least, as the words that a table compares. */
+/** The first 128 bits of a digest (readDigest), as the words that a table compares. */
 export type TableKey = Int32Array;
-
-/** Reads the first 128 bits of a key in hex. @param into is overwritten */
-export function readKey(hex: string, into: TableKey): void {
-  for (let word = 0; word < KEY_WORDS; word++) {
-    into[word] = Number.parseInt(hex.slice(word * 8, word * 8 + 8), 16) | 0;
-  }
-}
 
 export class SharedTable {
   /** Of all slots; valid between `lock` and `unlock` of the bucket. */
@@ -73,8 +66,8 @@ export class SharedTable {
   }
 
   unlock(bucket: number): void {
+    // Who sleeps for it looks again by himself: waking takes a lock of all threads, and hardly ever is anybody there.
     Atomics.store(this.#locks, bucket, 0);
-    Atomics.notify(this.#locks, bucket, 1);
   }
 
   /** @returns the first word of the slot that holds the key, -1 when there is none; the bucket is locked. */

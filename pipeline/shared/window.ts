@@ -6,8 +6,8 @@
  * although the thread that took the order has ended. A duplicate that came to another thread looks again every other millisecond.
  */
 import { type ArchiveState, type OrderWindow, SeenOrder, settle, type Waiter } from '../dedupe.ts';
-import { DigestRing, NOWHERE } from '../digest-ring.ts';
-import { readKey, SharedTable, type TableMemory, tableMemory, VALUE } from './table.ts';
+import { DigestRing, NOWHERE, readDigest } from '../digest-ring.ts';
+import { SharedTable, type TableMemory, tableMemory, VALUE } from './table.ts';
 
 /** The word of a slot: two bits of the archive's state, one for forwarded, eight for the thread. */
 const STATES: readonly ArchiveState[] = ['none', 'pending', 'durable'];
@@ -44,6 +44,8 @@ export class SharedWindow implements OrderWindow {
   readonly #table: SharedTable;
   readonly #options: SharedWindowOptions;
   readonly #key = new Int32Array(4);
+  /** As what #key was read: an order is looked for and then added. */
+  #keyText = '';
   /** Orders of this thread that are on their way to the archive; not a map: see ordered-list.ts. */
   readonly #pending = new DigestRing<SeenOrder>();
   #remote: Remote[] = [];
@@ -130,8 +132,8 @@ export class SharedWindow implements OrderWindow {
 
   settle(seen: SeenOrder, error: Error | null): void {
     this.#drop(seen);
-    // The archive's thread has written it, unless the order never came there.
-    this.settled(seen.key, this.#options.owner, error === null);
+    // What is durable the archive's thread has written; an order that failed may never have come there.
+    if (error !== null) this.settled(seen.key, this.#options.owner, false);
     settle(seen, error);
   }
 
@@ -189,7 +191,10 @@ export class SharedWindow implements OrderWindow {
   }
 
   #lock(key: string): number {
-    readKey(key, this.#key);
+    if (key !== this.#keyText) {
+      readDigest(key, this.#key);
+      this.#keyText = key;
+    }
     return this.#table.lock(this.#key);
   }
 
