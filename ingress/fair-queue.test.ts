@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { BIG_BODY_BYTES, FairQueue } from './fair-queue.ts';
 
-function harness(maxBytes = 1e9, maxBurstWaitMs = 1e6) {
+function harness(maxBytes = 1e9, maxBurstWaitMs = 1e6, maxWaitMs = 1e6) {
   const out: string[] = [];
   const turns: (() => void)[] = [];
   const clock = { now: 1 };
   const queue = new FairQueue<string>(
-    { maxBytes, maxWaitMs: 1e6, maxBurstWaitMs },
+    { maxBytes, maxWaitMs, maxBurstWaitMs },
     {
       submit: (item) => void out.push(item),
       schedule: (turn) => void turns.push(turn),
@@ -74,6 +74,25 @@ describe('FairQueue', () => {
     turn();
     // A newcomer's first order makes it one of those that have had a turn.
     expect(out).toEqual(['n0', 'p0', 'a16', 'p1', 'n1', 'p2', 'a17', 'p3']);
+  });
+
+  test('where every turn takes long, who waits for answers is taken behind few connections, who sends on is not', () => {
+    const { queue, clock, turn } = harness(1e9, 1000, 10);
+    const patient = { inFlight: 1 };
+    const hasty = { inFlight: 2 };
+    const crowd = Array.from({ length: 50 }, () => ({ inFlight: 1 }));
+    const everybody = [patient, hasty, ...crowd];
+    for (let i = 0; i < 100; i += 1) {
+      for (const sender of everybody) {
+        if (queue.refusal(sender, 'users', 100) === null) queue.offer(sender, 'users', 'x', 100);
+      }
+      for (let turns = 0; turns < 6; turns += 1) turn();
+      clock.now += 300;
+    }
+    for (const sender of crowd) queue.offer(sender, 'users', 'x', 100);
+    expect(queue.waitMs).toBeGreaterThan(100);
+    expect(queue.refusal(patient, 'users', 100)).toBeNull();
+    expect(queue.refusal(hasty, 'users', 100)?.kind).toBe('overloaded');
   });
 
   test('a quarter of the bytes is for peers alone', () => {
