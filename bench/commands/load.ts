@@ -56,6 +56,12 @@ Any other node under the same load:
   --target-pid PID    its process, for CPU and memory (known with --target-start)
 `;
 
+/**
+ * Seconds of the open loop's own orders before it is measured, for each thread: code that was compiled for orders of one
+ * size is thrown away and compiled again when others come, and for half a second the node cannot keep up.
+ */
+const OPEN_WARM_UP_SECONDS = 2;
+
 export async function run(args: readonly string[]): Promise<number> {
   const { values } = optionsOf(args, {
     ...COMMON_OPTIONS,
@@ -166,9 +172,9 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
   const [first] = benches;
   if (first === undefined) return [];
   const { closed, open, profiled, warmUp } = plan;
-  const openOrders = Math.round(open.rate * open.seconds);
-  const mostWarmUp = Math.max(...plan.cases.map(({ shards }) => warmUp * (shards ?? 1)));
-  const closedOrders = mostWarmUp + closed.orders + profiled;
+  const mostShards = Math.max(...plan.cases.map(({ shards }) => shards ?? 1));
+  const openOrders = openWarmUp(plan, mostShards) + Math.round(open.rate * open.seconds);
+  const closedOrders = warmUp * mostShards + closed.orders + profiled;
   first.say(`making and signing ${closedOrders + openOrders} orders`);
   const { lab, seed } = first;
   const source = { seed, methods: 'bundles' as const };
@@ -193,7 +199,7 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
         bench.say(
           `${caseTitle(one)}${benches.length > 1 ? `, ${which === 0 ? 'A' : 'B'}` : ''}: run ${repeat} of ${plan.repeats}`,
         );
-        await runCase(bench, plan, into, openOrders, repeat === plan.repeats);
+        await runCase(bench, plan, into, repeat === plan.repeats);
       }
     }
   }
@@ -202,22 +208,23 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
   );
 }
 
-async function runCase(
-  bench: Bench,
-  plan: LoadPlan,
-  into: CaseRuns,
-  openOrders: number,
-  last: boolean,
-): Promise<void> {
+/** @returns orders of the open loop before the measured ones. */
+function openWarmUp({ open }: LoadPlan, shards: number): number {
+  return Math.round(open.rate * OPEN_WARM_UP_SECONDS * shards);
+}
+
+async function runCase(bench: Bench, plan: LoadPlan, into: CaseRuns, last: boolean): Promise<void> {
   const { closed, open, profiled } = plan;
   const { peers, transport, shards } = into.case;
   const warmUp = plan.warmUp * (shards ?? 1);
+  const openFrom = openWarmUp(plan, shards ?? 1);
+  const openOrders = Math.round(open.rate * open.seconds);
   const rig: Rig = await startRig(bench.lab, {
     peers,
     transport,
     connections: plan.connections,
     inFlight: 1,
-    orders: Math.max(warmUp + closed.orders + profiled, openOrders),
+    orders: Math.max(warmUp + closed.orders + profiled, openFrom + openOrders),
     env: { ...bench.env, ...(shards !== null && { SHARDS: String(shards) }) },
     ...(bench.entry !== undefined && { entry: bench.entry }),
     ...(plan.foreign !== undefined && { foreign: plan.foreign }),
@@ -225,7 +232,8 @@ async function runCase(
   try {
     await rig.run({ set: 'closed', from: 0, count: warmUp }, null);
     into.closed.push(await rig.run({ set: 'closed', from: warmUp, count: closed.orders }, null));
-    into.open.push(await rig.run({ set: 'open', from: 0, count: openOrders }, { rate: open.rate }));
+    await rig.run({ set: 'open', from: 0, count: openFrom }, { rate: open.rate });
+    into.open.push(await rig.run({ set: 'open', from: openFrom, count: openOrders }, { rate: open.rate }));
     if (last && profiled > 0) {
       into.stages = await rig.profile({ set: 'closed', from: warmUp + closed.orders, count: profiled });
     }
