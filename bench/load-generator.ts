@@ -6,6 +6,7 @@
  * The latency of an open loop counts from the time an order was due: an order that waits for a free connection,
  * because the node stalls, has that wait in its figure ("coordinated omission" is what leaves it out).
  */
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { Fifo } from '../egress/fifo.ts';
 import { nowUs } from './clock.ts';
@@ -53,6 +54,8 @@ export interface LoadGenerator {
 /** A run in which nothing was answered for this long is over; what is missing counts as lost. */
 const STALL_MS = 5_000;
 const DIFFERENT_REFUSALS = 20;
+/** Before the first order of an open loop is due. */
+const LEAD_US = 20_000;
 
 /** Starts to say how many orders are due; the number only grows. */
 type StartClock = (onDue: (reached: number) => void) => void;
@@ -109,12 +112,14 @@ export async function startLoadGenerator(
     async runOpen(orders, { rate, stopWhenDue = false }) {
       const count = orders.length;
       const intervalUs = 1e6 / rate;
-      // A little ahead, so that the ticker's own start is not in the first figures.
-      const startUs = nowUs() + 200_000;
-      const dueUs = Float64Array.from({ length: count }, (_, index) => startUs + index * intervalUs);
       const ticker = new Worker(new URL('./ticker.ts', import.meta.url), {
-        workerData: { startUs, intervalUs, count },
+        workerData: { intervalUs, count },
       });
+      // Orders are due from when it can tick: a thread takes 0.1 s and more to start, and would be late for the first ones.
+      await once(ticker, 'message');
+      const startUs = nowUs() + LEAD_US;
+      ticker.postMessage(startUs);
+      const dueUs = Float64Array.from({ length: count }, (_, index) => startUs + index * intervalUs);
       const result = await run(orders, dueUs, (onDue) => ticker.on('message', onDue), stopWhenDue);
       await ticker.terminate();
       return result;

@@ -70,7 +70,7 @@ export function loadSections(result: LoadResult): Section[] {
     id: 'load',
     title,
     text: [
-      `${runsInWords(plan.repeats)} of each case, each with a fresh node, in turns. Warmed up with ${plan.warmUp} orders for each thread that takes them, over ${plan.connections} connections. Orders are bundles with really signed transactions, made before the timed part. Validation, archive and metrics are on.`,
+      `${runsInWords(plan.repeats)} of each case, each with a fresh node, in turns. Warmed up with ${plan.warmUp} orders for each thread that takes them, over ${plan.connections} connections, and each loop with orders of its own sizes. Orders are bundles with really signed transactions, made before the timed part. Validation, archive and metrics are on.`,
       `Closed loop: ${plan.closed.orders} orders for each shard, of ${Math.round(meanBytes.closed)} bytes on average as fast as the connections take them. Open loop: ${rate} orders/s for ${seconds} s, ${Math.round(meanBytes.open)} bytes on average${plan.open.bodyBytes === 'field' ? ' with the sizes seen in the field' : ''}; latencies count from when an order was due, whether it could be sent then or not; "sent late" is how long it waited for a free connection, or for the generator itself.`,
     ],
     charts: [...cdfs(runs), ...scaling(runs), memoryChart(runs)],

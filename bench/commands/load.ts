@@ -56,6 +56,12 @@ Any other node under the same load:
   --target-pid PID    its process, for CPU and memory (known with --target-start)
 `;
 
+/**
+ * Seconds of the open loop's own orders before it is measured, for each thread: code that was compiled for orders of one
+ * size is thrown away and compiled again when others come, and for half a second the node cannot keep up.
+ */
+const OPEN_WARM_UP_SECONDS = 2;
+
 export async function run(args: readonly string[]): Promise<number> {
   const { values } = optionsOf(args, {
     ...COMMON_OPTIONS,
@@ -167,8 +173,8 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
   const [first] = benches;
   if (first === undefined) return [];
   const { closed, open, profiled, warmUp } = plan;
-  const openOrders = Math.round(open.rate * open.seconds);
   const mostShards = Math.max(...plan.cases.map(({ shards }) => shards ?? 1));
+  const openOrders = openWarmUp(plan, mostShards) + Math.round(open.rate * open.seconds);
   const closedOrders = (warmUp + closed.orders) * mostShards + profiled;
   first.say(`making and signing ${closedOrders + openOrders} orders`);
   const { lab, seed } = first;
@@ -194,7 +200,7 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
         bench.say(
           `${caseTitle(one)}${benches.length > 1 ? `, ${which === 0 ? 'A' : 'B'}` : ''}: run ${repeat} of ${plan.repeats}`,
         );
-        await runCase(bench, plan, into, openOrders, repeat === plan.repeats);
+        await runCase(bench, plan, into, repeat === plan.repeats);
       }
     }
   }
@@ -203,23 +209,24 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
   );
 }
 
-async function runCase(
-  bench: Bench,
-  plan: LoadPlan,
-  into: CaseRuns,
-  openOrders: number,
-  last: boolean,
-): Promise<void> {
+/** @returns orders of the open loop before the measured ones. */
+function openWarmUp({ open }: LoadPlan, shards: number): number {
+  return Math.round(open.rate * OPEN_WARM_UP_SECONDS * shards);
+}
+
+async function runCase(bench: Bench, plan: LoadPlan, into: CaseRuns, last: boolean): Promise<void> {
   const { closed, open, profiled } = plan;
   const { peers, transport, shards } = into.case;
   const warmUp = plan.warmUp * (shards ?? 1);
   const orders = closed.orders * (shards ?? 1);
+  const openFrom = openWarmUp(plan, shards ?? 1);
+  const openOrders = Math.round(open.rate * open.seconds);
   const rig: Rig = await startRig(bench.lab, {
     peers,
     transport,
     connections: plan.connections,
     inFlight: 1,
-    orders: Math.max(warmUp + orders + profiled, openOrders),
+    orders: Math.max(warmUp + orders + profiled, openFrom + openOrders),
     env: { ...bench.env, ...(shards !== null && { SHARDS: String(shards) }) },
     ...(bench.entry !== undefined && { entry: bench.entry }),
     ...(plan.foreign !== undefined && { foreign: plan.foreign }),
@@ -227,7 +234,8 @@ async function runCase(
   try {
     await rig.run({ set: 'closed', from: 0, count: warmUp }, null);
     into.closed.push(await rig.run({ set: 'closed', from: warmUp, count: orders }, null));
-    into.open.push(await rig.run({ set: 'open', from: 0, count: openOrders }, { rate: open.rate }));
+    await rig.run({ set: 'open', from: 0, count: openFrom }, { rate: open.rate });
+    into.open.push(await rig.run({ set: 'open', from: openFrom, count: openOrders }, { rate: open.rate }));
     if (last && profiled > 0) {
       into.stages = await rig.profile({ set: 'closed', from: warmUp + orders, count: profiled });
     }
