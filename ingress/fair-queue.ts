@@ -50,7 +50,7 @@ const FORGOTTEN_MS = 1000;
  * Behind no more connections than these an order of who does not send on is always taken: where something else than orders
  * takes up the thread, every wait is long.
  */
-const FEW_SOURCES = 64;
+const FEW_SOURCES = 128;
 /** Of `maxBytes`; the rest is the peers' alone. */
 const USERS_BYTES = 3 / 4;
 

@@ -50,6 +50,12 @@ export interface RpcEndpointModules {
   readonly rejected: (side: Side, kind: Rejection['kind']) => void;
 }
 
+/**
+ * What a refusal costs besides its head: answer, write, and the next head that it lets in. Those that send without reading
+ * would otherwise have a thread refuse them as fast as it can, and do nothing else.
+ */
+const REFUSAL_US = 100;
+
 type Env = { Bindings: { incoming: HttpRequest; outgoing: HttpResponse } };
 
 /** @returns the listener for a server's `request` event. */
@@ -241,6 +247,7 @@ function refuse(
   modules: RpcEndpointModules,
 ): void {
   modules.rejected(options.side, rejection.kind);
+  if (rejection.kind === 'overloaded') request.connection.charge(REFUSAL_US);
   const { code, status } = rejection.row;
   if (code === null) request.send(status, 'text/plain', rejection.message, close);
   else request.send(status, 'application/json', encodeError('null', code, rejection.message), close);
