@@ -65,7 +65,7 @@ export const FULL: Plan = {
     connections: 256,
     inFlight: 16,
     leastGoodput: 0.5,
-    mostP99Ms: 150,
+    mostP99Ms: 250,
   },
   burst: { connections: 1_000, each: 5, steadyRate: 500, transports: ['http', 'https'], repeats: 5 },
   soak: { seconds: 200, rate: 2_000, peers: 2, bodyBytes: 'field' },

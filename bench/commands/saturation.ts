@@ -33,7 +33,7 @@ Usage: npm run bench -- saturation [options]
   --connections N   (default 256)
   --in-flight N     pipelined orders on each (default 16)
   --goodput SHARE   of the most that any step accepted, the least that the last must (default 0.5)
-  --p99 MS          sent → answer of what is accepted, at most, where not all is (default 150)
+  --p99 MS          sent → answer of what is accepted, at most, where not all is (default 250)
 ${COMMON_HELP}
 `;
 
@@ -50,6 +50,10 @@ export interface SaturationPlan {
   /** Longest sent → answer p99 of the accepted in a step that refuses, ms. */
   readonly mostP99Ms: number;
 }
+
+/** Orders before the first step, and how many a second. */
+const WARM_UP = 8_000;
+const WARM_UP_RATE = 2_000;
 
 interface Step {
   readonly times: number;
@@ -68,7 +72,7 @@ export async function run(args: readonly string[]): Promise<number> {
     connections: { type: 'string', default: '256' },
     'in-flight': { type: 'string', default: '16' },
     goodput: { type: 'string', default: '0.5' },
-    p99: { type: 'string', default: '150' },
+    p99: { type: 'string', default: '250' },
   });
   const plan: SaturationPlan = {
     base: positive('--base', values.base),
@@ -101,7 +105,8 @@ export async function measureSaturation(bench: Bench, plan: SaturationPlan): Pro
   const steps: Step[] = [];
   try {
     const cycle = new Cycle(rig, { set, length: most, forgottenAfterMs: FORGETFUL_SEC * 1000 });
-    await cycle.run(Math.min(3_000, most), null);
+    // At a rate that is taken whole: what is refused warms nothing up.
+    await cycle.run(Math.min(WARM_UP, most), WARM_UP_RATE);
     for (const times of plan.times) {
       const rate = plan.base * times;
       const figures = await cycle.run(Math.round(rate * plan.seconds), rate, true);
