@@ -96,7 +96,7 @@ class Http1Connection implements LoadConnection {
       certificate === undefined
         ? connect({ host, port, noDelay: true }, () => this.#stands())
         : connectTls({ host, port, ca: certificate }, () => this.#stands()).setNoDelay(true);
-    const reader = new MessageReader((head, body) => this.#settle(refusalOf(head.slice(9, 12), body)));
+    const reader = new MessageReader((start, body) => this.#settle(refusalOf(start.slice(9), body)));
     socket.on('data', (chunk: Buffer) => reader.push(chunk));
     socket.on('error', (error) => this.#opened.reject(error));
     socket.on('close', () => {

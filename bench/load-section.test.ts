@@ -69,7 +69,7 @@ test('every number of peers over the first transport and with the first number o
 
 test('linear is what a core of the node does with one shard, whatever generator and sinks take', () => {
   const runs = (shards: number | null, node: number, ordersPerSec: number, peers = 0): CaseRuns => ({
-    case: { peers, transport: 'http', shards },
+    case: { peers, peerKind: 'v1', transport: 'http', shards },
     closed: [{ ordersPerSec, cpuUsPerOrder: { node, load: 30, sinks: 20 } } as RunFigures],
     open: [],
     stages: null,

@@ -1,5 +1,6 @@
 /** Runs of `load` as a section of the report: tables, CDFs, CPU, memory, scaling. Medians over the repeats. */
 import type { LatencyFigures } from './latency.ts';
+import type { PeerKind } from './rig.ts';
 import { faultsOf, type RunFigures } from './run-figures.ts';
 import {
   type Cell,
@@ -16,6 +17,7 @@ import type { ForeignNodeOptions, Transport } from './subject.ts';
 
 export interface Case {
   readonly peers: number;
+  readonly peerKind: PeerKind;
   readonly transport: Transport;
   /** Null: the node's own choice. */
   readonly shards: number | null;
@@ -55,8 +57,8 @@ interface LoadResult {
 }
 
 /** How a case is named in tables, charts and figures. */
-export function caseTitle({ peers, transport, shards }: Case): string {
-  const parts = [transport, `${peers} peers`];
+export function caseTitle({ peers, peerKind, transport, shards }: Case): string {
+  const parts = [transport, `${peers} ${peerKind === 'stream' && peers > 0 ? 'stream peers' : 'peers'}`];
   if (shards !== null) parts.push(`${shards} shards`);
   return parts.join(', ');
 }

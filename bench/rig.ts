@@ -30,6 +30,9 @@ import {
   type Transport,
 } from './subject.ts';
 
+/** What a peer speaks: v1's requests alone, or the order stream too. */
+export type PeerKind = 'v1' | 'stream';
+
 /** Processes that serve all rigs of a bench, one at a time. */
 export interface Lab {
   readonly load: Child<LoadCalls>;
@@ -44,6 +47,8 @@ export interface Lab {
 
 export interface RigOptions {
   readonly peers: number;
+  /** What the peers speak; v1 unless set. */
+  readonly peerKind?: PeerKind;
   readonly transport: Transport;
   readonly connections: number;
   /** Orders under way per connection. */
@@ -144,6 +149,7 @@ export async function startRig(lab: Lab, options: RigOptions): Promise<Rig> {
       builderUrl: `http://127.0.0.1:${builderPort}`,
       hubUrl: `${hub.url}/as/${NODE_NAME}`,
       peers: options.peers,
+      streams: options.peerKind === 'stream',
     };
     subject =
       options.foreign === undefined
@@ -321,11 +327,20 @@ async function startSinks(lab: Lab, hub: DevelopmentHub, options: RigOptions): P
   const [builderPort = 0, ...peerPorts] = await lab.sinks.call(
     'start',
     options.orders,
-    credentials.map(({ privateKeyPem, certificatePem }) => ({ key: privateKeyPem, cert: certificatePem })),
+    credentials.map(({ privateKeyPem, certificatePem }, index) => ({
+      key: privateKeyPem,
+      cert: certificatePem,
+      ...(options.peerKind === 'stream' && { streamKey: peerKey(index) }),
+    })),
   );
   hub.addBuilder({ name: NODE_NAME, dns_name: '127.0.0.1' });
   await Promise.all(peerPorts.map((port, index) => registerPeer(hub, index, port, credentials[index])));
   return builderPort;
+}
+
+/** Orderflow key of a peer. */
+function peerKey(index: number): Uint8Array {
+  return Buffer.alloc(32, index + 1);
 }
 
 /** Registers a peer at the hub as a v1 node does: an address and a certificate. */
@@ -337,7 +352,7 @@ async function registerPeer(
 ): Promise<void> {
   const name = `peer-${index + 1}`;
   hub.addBuilder({ name, dns_name: `127.0.0.1:${port}` });
-  const { address } = createSigner(Buffer.alloc(32, index + 1));
+  const { address } = createSigner(peerKey(index));
   const response = await fetch(
     `${hub.url}/as/${name}/api/l1-builder/v1/register_credentials/orderflow_proxy`,
     {

@@ -34,7 +34,7 @@ function figures(
 ): RunFigures {
   return figuresOf({
     result: run,
-    received: { receivedUs, duplicates: 0 },
+    received: { receivedUs, duplicates: 0, corrupted: 0 },
     before: { node: used(1000, 800), load: used(0, 0), sinks: used(10, 0) },
     after: { node: used(1400, 1000), load: used(200, 0), sinks: used(50, 0) },
     loops: [],
@@ -69,12 +69,19 @@ test('every loss, double, refusal and silence is told', () => {
   const bad = figures(
     result([2_000, N, 4_000, N], { '429 slow': 1 }),
     [Float64Array.of(500, N, N, N), Float64Array.of(N, N, N, N)],
-    { received: { receivedUs: [Float64Array.of(500, N, N, N), Float64Array.of(N, N, N, N)], duplicates: 2 } },
+    {
+      received: {
+        receivedUs: [Float64Array.of(500, N, N, N), Float64Array.of(N, N, N, N)],
+        duplicates: 2,
+        corrupted: 3,
+      },
+    },
   );
   expect(faultsOf('10 peers, open', bad)).toEqual([
     '10 peers, open: 1 acknowledged orders never reached the builder',
     '10 peers, open: 2 acknowledged orders never reached peer 1',
     '10 peers, open: 2 came twice',
+    '10 peers, open: 3 came to a peer with other bytes than to the builder',
     '10 peers, open: 1 got no answer',
     '10 peers, open: 1 × 429 slow',
   ]);

@@ -35,6 +35,8 @@ export interface RunFigures {
   readonly lostToPeers: readonly number[];
   /** Orders that came to a sink twice. */
   readonly duplicates: number;
+  /** Orders of which a peer got other bytes than the builder, of those that are looked at: must be 0. */
+  readonly corrupted: number;
   /** Lateness of the event loop and pauses for garbage collection, all threads, milliseconds; null where unknown. */
   readonly loopDelay: LoopFigures['delay'] | null;
   readonly pauses: {
@@ -109,6 +111,7 @@ export function figuresOf({ result, received, before, after, loops, memory }: Ru
     lostToBuilder: lostOf(answeredUs, builder),
     lostToPeers: peers.map((times) => lostOf(answeredUs, times)),
     duplicates: received.duplicates,
+    corrupted: received.corrupted,
     loopDelay: worstOf(loops),
     pauses: loops.length === 0 ? null : pausesOf(loops),
     memory,
@@ -148,6 +151,8 @@ export function faultsOf(title: string, run: RunFigures, allowRefusals = false):
     if (lost > 0) found.push(`${title}: ${lost} acknowledged orders never reached peer ${index + 1}`);
   }
   if (run.duplicates > 0) found.push(`${title}: ${run.duplicates} came twice`);
+  if (run.corrupted > 0)
+    found.push(`${title}: ${run.corrupted} came to a peer with other bytes than to the builder`);
   if (run.unanswered > 0) found.push(`${title}: ${run.unanswered} got no answer`);
   if (allowRefusals) return found;
   for (const [text, count] of Object.entries(run.refused)) found.push(`${title}: ${count} × ${text}`);

@@ -15,7 +15,7 @@ function run(orders: number, accepted: number, answerMs: number): RunFigures {
   const refusedUs = dueUs.map((due, i) => (taken(i) ? Number.NaN : due + 500));
   const figures = figuresOf({
     result: { dueUs, sentUs: dueUs, answeredUs, refusedUs, refused: { '429 no': orders - accepted } },
-    received: { receivedUs: [answeredUs], duplicates: 0 },
+    received: { receivedUs: [answeredUs], duplicates: 0, corrupted: 0 },
     before: used,
     after: used,
     loops: [],

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
 import { createOrderSource } from '../devnet/orders.ts';
 import { startSink } from './sink.ts';
@@ -14,6 +15,7 @@ test('notes the first time of each order, counts it again as a duplicate, and fo
   }
   // The third is beyond what the sink was told there would be.
   expect([sink.distinct, sink.duplicates]).toEqual([2, 1]);
+  expect([...sink.checksums]).toEqual([crc32(orders[0]!.canonical), 0]);
   expect(sink.receivedUs[1]!).toBeGreaterThan(sink.receivedUs[0]!);
   sink.reset();
   expect([sink.distinct, sink.duplicates, ...sink.receivedUs]).toEqual([0, 0, Number.NaN, Number.NaN]);

@@ -7,6 +7,8 @@ export interface Received {
   readonly receivedUs: Float64Array[];
   /** Orders that came again, all sinks together. */
   readonly duplicates: number;
+  /** Orders of which a peer got other bytes than the builder, each peer counted; of those that are looked at (sink.ts). */
+  readonly corrupted: number;
 }
 
 /** Nothing new in this time: what is missing will not come. */
@@ -25,10 +27,11 @@ const calls = {
     peers: readonly { key: string; cert: string; streamKey?: Uint8Array }[],
     where: { readonly host?: string } = {},
   ): Promise<number[]> {
+    const ofRecords = peers.some(({ streamKey }) => streamKey !== undefined);
     sinks = await Promise.all([
-      startSink({ orders }),
+      startSink({ orders, ofRecords }),
       ...peers.map(({ streamKey, ...tls }) =>
-        startSink({ orders, tls, ...where, ...(streamKey === undefined ? {} : { streamKey }) }),
+        startSink({ orders, ofRecords, tls, ...where, ...(streamKey === undefined ? {} : { streamKey }) }),
       ),
     ]);
     return sinks.map((sink) => sink.port);
@@ -53,6 +56,7 @@ const calls = {
     return {
       receivedUs: sinks.map((sink) => sink.receivedUs.slice(from, from + count)),
       duplicates: sinks.reduce((sum, sink) => sum + sink.duplicates, 0),
+      corrupted: corruptedOf(sinks, from, count),
     };
   },
   reset(): void {
@@ -63,6 +67,19 @@ const calls = {
     sinks = [];
   },
 };
+
+/** Of orders that came to the builder and to a peer. */
+function corruptedOf([builder, ...peers]: readonly Sink[], from: number, count: number): number {
+  if (builder === undefined) return 0;
+  let corrupted = 0;
+  for (const peer of peers) {
+    for (let i = from; i < from + count; i++) {
+      const came = !Number.isNaN(builder.receivedUs[i]) && !Number.isNaN(peer.receivedUs[i]);
+      if (came && builder.checksums[i] !== peer.checksums[i]) corrupted++;
+    }
+  }
+  return corrupted;
+}
 export type SinksCalls = typeof calls;
 
 serveParent(calls);

@@ -8,7 +8,7 @@ import { get } from 'node:http';
 import { get as getSecurely } from 'node:https';
 import { dirname, join } from 'node:path';
 import type { ChildGuard } from '../devnet/guard.ts';
-import { connectionsOf, parseMetrics } from '../devnet/metrics.ts';
+import { connectionsOf, parseMetrics, sumOf } from '../devnet/metrics.ts';
 import { startNodeProcess } from '../devnet/node-process.ts';
 import { connectHook, type Hook, hookedWith } from './hook-client.ts';
 import type { LoadTarget } from './load-connection.ts';
@@ -21,6 +21,8 @@ export interface Surroundings {
   /** The base URL of BuilderHub for this node. */
   readonly hubUrl: string;
   readonly peers: number;
+  /** Do they take the order stream? */
+  readonly streams: boolean;
 }
 
 export interface Subject {
@@ -91,7 +93,7 @@ export async function startOwnNode(around: Surroundings, options: OwnNodeOptions
     },
   });
   try {
-    await peersConnected(node.addresses.metrics, around.peers);
+    await peersConnected(node.addresses.metrics, around);
     const hook = await connectHook(hookPath);
     const { hostname, port } = new URL(`http://${node.addresses.user}`);
     const target: LoadTarget = { host: hostname, port: Number(port) };
@@ -118,14 +120,20 @@ export async function startOwnNode(around: Surroundings, options: OwnNodeOptions
   }
 }
 
-async function peersConnected(metricsAddress: string, count: number): Promise<void> {
+/** Streams of a peer: one for small orders and one for large. */
+const STREAMS_EACH = 2;
+
+async function peersConnected(metricsAddress: string, { peers, streams }: Surroundings): Promise<void> {
   const deadline = performance.now() + CONNECT_TIMEOUT_MS;
   for (;;) {
-    const page = await textAt(`http://${metricsAddress}/metrics`);
-    const connected = connectionsOf(parseMetrics(page)).filter(({ connections }) => connections > 0).length;
-    if (connected >= count) return;
+    const samples = parseMetrics(await textAt(`http://${metricsAddress}/metrics`));
+    const connected = connectionsOf(samples).filter(({ connections }) => connections > 0).length;
+    const streaming = sumOf(samples, 'orderflow_stream_connections', { direction: 'out' }) / STREAMS_EACH;
+    if (connected >= peers && (!streams || streaming >= peers)) return;
     if (performance.now() > deadline)
-      throw new Error(`the node is connected to ${connected} of ${count} peers`);
+      throw new Error(
+        `the node is connected to ${connected} of ${peers} peers, to ${streaming} by the stream`,
+      );
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
 }

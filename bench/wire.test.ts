@@ -3,16 +3,22 @@ import { expect, test } from 'vitest';
 import { MessageReader } from './wire.ts';
 
 type Message = { head: string; body: string };
+type Read = { start: string; body: string };
 
-function read(chunks: readonly Buffer[]): Message[] {
-  const messages: Message[] = [];
-  const reader = new MessageReader((head, body) => messages.push({ head, body: body.toString('latin1') }));
+function read(chunks: readonly Buffer[]): Read[] {
+  const messages: Read[] = [];
+  const reader = new MessageReader((start, body) => messages.push({ start, body: body.toString('latin1') }));
   for (const chunk of chunks) reader.push(chunk);
   return messages;
 }
 
 function plain({ head, body }: Message): string {
   return `${head}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+}
+
+/** With a line behind the length. */
+function lengthFirst({ head, body }: Message): string {
+  return `${head}\r\nContent-Length: ${body.length}\r\nx: 1\r\n\r\n${body}`;
 }
 
 function chunked({ head, body }: Message): string {
@@ -31,14 +37,15 @@ test('takes pipelined messages apart, however they are split', () => {
     body: fc.string({ maxLength: 40, unit: 'grapheme-ascii' }),
   });
   const run = fc.record({
-    messages: fc.array(fc.tuple(message, fc.boolean()), { minLength: 1, maxLength: 5 }),
+    messages: fc.array(fc.tuple(message, fc.constantFrom(plain, lengthFirst, chunked)), {
+      minLength: 1,
+      maxLength: 5,
+    }),
     sizes: fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 8 }),
   });
   fc.assert(
     fc.property(run, ({ messages, sizes }) => {
-      const stream = Buffer.from(
-        messages.map(([m, inChunks]) => (inChunks ? chunked(m) : plain(m))).join(''),
-      );
+      const stream = Buffer.from(messages.map(([m, write]) => write(m)).join(''));
       const pieces: Buffer[] = [];
       for (let at = 0, i = 0; at < stream.length; i++) {
         const size = sizes[i % sizes.length] ?? 1;
@@ -47,8 +54,7 @@ test('takes pipelined messages apart, however they are split', () => {
       }
       const got = read(pieces);
       expect(got.map(({ body }) => body)).toEqual(messages.map(([m]) => m.body));
-      for (const [index, { head }] of got.entries())
-        expect(head.startsWith(messages[index]![0].head)).toBe(true);
+      expect(got.map(({ start }) => start)).toEqual(messages.map(([m]) => m.head.slice(0, 12)));
     }),
     { seed: 11, numRuns: 300 },
   );
@@ -56,6 +62,6 @@ test('takes pipelined messages apart, however they are split', () => {
 
 test('a message without a length has no body', () => {
   expect(read([Buffer.from('GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n')])).toEqual([
-    { head: 'GET /readyz HTTP/1.1\r\nhost: x', body: '' },
+    { start: 'GET /readyz ', body: '' },
   ]);
 });

@@ -27,8 +27,11 @@ export interface ConnectionPoolOptions extends ConnectionOptions {
 export interface ConnectionPoolOwner {
   connected(): void;
   disconnected(reason: ConnectionEnd): void;
-  /** @param body valid only during the call */
-  answered(delivery: Delivery, status: number, body: Buffer): void;
+  /**
+   * Orders have got the same answer.
+   * @param body valid only during the call
+   */
+  answered(deliveries: readonly Delivery[], status: number, body: Buffer): void;
   /**
    * A connection has ended with these orders on it.
    * @param written so many of them, from the front, may have arrived
@@ -89,10 +92,11 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
     const connection = this.#choose(delivery.bytes);
     if (connection === null) return false;
     const { request } = delivery;
-    const head = headStart + request.headerEnd();
+    // May throw, before anything is counted.
+    const headerEnd = request.headerEnd();
     this.#outstanding++;
     if (this.#isOversize(delivery)) this.#oversize++;
-    connection.write(delivery, head, request.admitted.order.canonical, performance.now());
+    connection.write(delivery, headStart, headerEnd, request.admitted.order.canonical, performance.now());
     return true;
   }
 
@@ -134,14 +138,14 @@ export class ConnectionPool implements ConnectionOwner<Delivery> {
     if (connection.open) this.#owner.room();
   }
 
-  answered(connection: Connection, delivery: Delivery, status: number, body: Buffer): void {
-    this.#outstanding--;
-    if (this.#isOversize(delivery)) this.#oversize--;
+  answered(connection: Connection, deliveries: readonly Delivery[], status: number, body: Buffer): void {
+    this.#outstanding -= deliveries.length;
+    for (const delivery of deliveries) if (this.#isOversize(delivery)) this.#oversize--;
     if (this.#failures > 0 && hasProvenItself(connection)) {
       this.#failures = 0;
       this.open(false);
     }
-    this.#owner.answered(delivery, status, body);
+    this.#owner.answered(deliveries, status, body);
     this.#owner.room();
   }
 

@@ -22,8 +22,8 @@ function parse(
 ): { read: Read[]; error: ResponseError | null; atEnd: ResponseError | null } {
   const read: Read[] = [];
   const sink = {
-    response: (status: number, body: Buffer, keepAlive: boolean) => {
-      read.push({ status, body: body.toString('latin1'), keepAlive });
+    response: (status: number, body: Buffer, keepAlive: boolean, times: number) => {
+      for (let i = 0; i < times; i++) read.push({ status, body: body.toString('latin1'), keepAlive });
     },
   };
   const parser = new HttpResponseParser(sink, options);

@@ -9,8 +9,8 @@
  * offered (RFC 9112 section 7.4), and so is 101 because no upgrade was asked for. A response that breaks the
  * rules is an error value; afterwards nothing more is read.
  *
- * A target answers the same to nearly every order: what is byte for byte the last answer is not read again, which takes
- * a tenth of the time. It means the same, because nothing but its bytes and the bounds says what an answer means.
+ * A target answers the same to nearly every order: what is byte for byte the last answer is not read again, only counted,
+ * which takes a tenth of the time. It means the same, because nothing but its bytes and the bounds says what an answer means.
  */
 
 /** Why a response could not be read. */
@@ -26,12 +26,13 @@ export type ResponseError =
 
 export interface ResponseSink {
   /**
-   * A whole response has been read.
+   * A whole response has been read, and with it others that are byte for byte the same.
    * @param status 200..999
    * @param body its first `maxBodyBytes` bytes, valid only during the call
    * @param keepAlive false when the server sends nothing after it (RFC 9112 section 9.3)
+   * @param times how many of them there were; 1 unless it is kept alive
    */
-  response(status: number, body: Buffer, keepAlive: boolean): void;
+  response(status: number, body: Buffer, keepAlive: boolean, times: number): void;
 }
 
 export interface ResponseParserOptions {
@@ -127,9 +128,10 @@ export class HttpResponseParser {
         continue;
       }
       if (this.idle) {
-        if (this.#isRepeated(chunk, at)) {
-          at += this.#last.length;
-          this.#sink.response(this.#lastStatus, this.#lastBody, true);
+        const times = this.#repeats(chunk, at);
+        if (times > 0) {
+          at += times * this.#last.length;
+          this.#sink.response(this.#lastStatus, this.#lastBody, true, times);
           continue;
         }
         start = at;
@@ -164,9 +166,16 @@ export class HttpResponseParser {
     return idle ? null : 'cut_short';
   }
 
-  #isRepeated(chunk: Buffer, at: number): boolean {
+  /** @returns how many answers from `at` on are byte for byte the last one. */
+  #repeats(chunk: Buffer, at: number): number {
     const { length } = this.#last;
-    return length > 0 && chunk.length - at >= length && this.#last.compare(chunk, at, at + length) === 0;
+    if (length === 0) return 0;
+    let times = 0;
+    for (let end = at + length; end <= chunk.length; end += length) {
+      if (this.#last.compare(chunk, end - length, end) !== 0) break;
+      times++;
+    }
+    return times;
   }
 
   /** An answer whose body had a length has been read, and the connection is kept. */
@@ -365,6 +374,6 @@ export class HttpResponseParser {
     this.#bodyLength = 0;
     if (this.#keepAlive) this.#expectSection(STATUS_LINE);
     else this.#state = STOPPED;
-    this.#sink.response(this.#status, body, this.#keepAlive);
+    this.#sink.response(this.#status, body, this.#keepAlive, 1);
   }
 }

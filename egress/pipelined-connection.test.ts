@@ -13,6 +13,7 @@ const OPTIONS: ConnectionOptions = {
   responseTimeoutMs: 10_000,
 };
 
+const HEAD_START = 'POST / HTTP/1.1\r\nHost: x\r\n';
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n';
 
 interface Request {
@@ -37,9 +38,14 @@ class Owner implements ConnectionOwner<Request> {
     this.up.resolve();
   }
 
-  answered(connection: PipelinedConnection<Request>, request: Request, status: number, body: Buffer): void {
+  answered(
+    connection: PipelinedConnection<Request>,
+    requests: readonly Request[],
+    status: number,
+    body: Buffer,
+  ): void {
     this.couldTake = connection.canTake(1, 1_000);
-    this.answers.push({ id: request.id, status, body: body.toString() });
+    for (const { id } of requests) this.answers.push({ id, status, body: body.toString() });
     for (const wanted of this.#wanted) if (this.answers.length >= wanted.count) wanted.resolve();
   }
 
@@ -95,8 +101,9 @@ async function connect(
   await owner.up.promise;
   const write: Setup['write'] = (count, body = Buffer.from('{}'), from = 0, together = false) => {
     for (let id = from; id < from + count; id++) {
-      const head = `POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n`;
-      connection.write({ id, bytes: head.length + body.length, sentAtMs: 0 }, head, body, performance.now());
+      const headEnd = `Content-Length: ${body.length}\r\n\r\n`;
+      const bytes = HEAD_START.length + headEnd.length + body.length;
+      connection.write({ id, bytes, sentAtMs: 0 }, HEAD_START, headEnd, body, performance.now());
       if (!together) connection.flush();
     }
     connection.flush();

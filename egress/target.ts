@@ -208,8 +208,9 @@ export class Target implements ConnectionPoolOwner, StreamCarrierOwner {
     this.#events.disconnected(this.name, reason);
   }
 
-  answered(delivery: Delivery, status: number, body: Buffer): void {
-    this.settled(delivery, classifyAnswer(status, body));
+  answered(deliveries: readonly Delivery[], status: number, body: Buffer): void {
+    const answer = classifyAnswer(status, body);
+    for (const delivery of deliveries) this.settled(delivery, answer);
   }
 
   settled(delivery: Delivery, { failure, retryable }: Answer): void {

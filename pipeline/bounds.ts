@@ -150,6 +150,13 @@ export const BOUNDS: readonly Bound[] = [
     metric: 'orderflow_delivery_dropped_total{target="local-builder",reason="expired"}',
   },
   {
+    edge: 'orders that leave for the peers together',
+    bound: '2 ms, 16 orders or 256 KiB',
+    setting: null,
+    atBound: 'they leave',
+    metric: '-',
+  },
+  {
     edge: 'orders waiting for a peer',
     bound: 'bytes',
     setting: 'PEER_QUEUE_BYTES',

@@ -62,6 +62,7 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
       flashbotsSigner: FLASHBOTS,
       intakeBytes: 1_000_000,
       maxWaitingForRefresh: 2,
+      peersEveryMs: 0,
       ...options,
     },
     {
@@ -177,8 +178,8 @@ describe('a user order', () => {
       'builder 0x1',
       'builder 0x2',
       'peers 0x1',
-      'archive 0x1',
       'peers 0x2',
+      'archive 0x1',
       'archive 0x2',
     ]);
     appends[1]?.(null);
@@ -207,6 +208,37 @@ describe('a user order', () => {
     for (const done of appends) done(null);
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200]);
     expect(faults).toHaveLength(2);
+  });
+
+  test('leaves for the peers at once, or with those that come soon after another has, but before its answer', async () => {
+    const { log, appends, submit } = harness({ peersEveryMs: 3_600_000 });
+    void submit('user', bundle('0x1'));
+    await turn();
+    expect(log.splice(0)).toEqual(['builder 0x1', 'peers 0x1', 'archive 0x1']);
+    for (const block of ['0x2', '0x3']) {
+      void submit('user', bundle(block));
+      await turn();
+    }
+    expect(log.splice(0)).toEqual(['builder 0x2', 'archive 0x2', 'builder 0x3', 'archive 0x3']);
+    for (const done of appends) done(null);
+    expect(log).toEqual(['answer', 'peers 0x2', 'peers 0x3', 'answer', 'answer']);
+  });
+
+  test('has left for the peers when a drain is over', async () => {
+    const { log, appends, pipeline, submit } = harness({ peersEveryMs: 3_600_000 });
+    for (const block of ['0x1', '0x2']) {
+      void submit('user', bundle(block));
+      await turn();
+    }
+    expect(log).not.toContain('peers 0x2');
+    void submit('user', bundle('0x3'));
+    const drained = pipeline.drain();
+    expect(log).toContain('peers 0x2');
+    await turn();
+    expect(log).not.toContain('peers 0x3');
+    for (const done of appends) done(null);
+    expect(log).toContain('peers 0x3');
+    await drained;
   });
 
   test('leaves with the few that wait behind it, alone when none does', async () => {
@@ -351,8 +383,8 @@ describe('a user order', () => {
       'builder 0x1',
       'builder 0x2',
       'peers 0x1',
-      'archive 0x1',
       'peers 0x2',
+      'archive 0x1',
     ]);
     for (const done of appends) done(null);
     expect(log.filter((line) => line === 'answer')).toHaveLength(2);
@@ -480,7 +512,7 @@ describe('a system order', () => {
 
 describe('in sender mode', () => {
   test('orders are shared, unsigned ones too, and answered without an archive', async () => {
-    const { submit, log } = harness({}, { builder: null, archive: null });
+    const { submit, log } = harness({ peersEveryMs: 3_600_000 }, { builder: null, archive: null });
     const answer = await submit('sender', bundle('0x1', { signingAddress: WALLET }), {
       signature: undefined,
     });

@@ -6,12 +6,13 @@
  * Order of work is the product here. The builder gets an order in the same call stack in which it was
  * decoded, or, when more are waiting, together with the up to three behind it: their system calls and the
  * builder's wake-up are then one. Signing for the peers, the disk and the answers come after the slice (invariant
- * "builder first"). A user's success answer is sent when the archive has the order on disk, never before
- * (invariant "acknowledged means archived").
+ * "builder first"), the peers at most every two milliseconds (departures.ts). A user's success answer is sent when the
+ * archive has the order on disk, never before (invariant "acknowledged means archived"), nor before it has left for the peers.
  */
-import { filter, Subject, share } from 'rxjs';
+import { filter, Subject, share, tap } from 'rxjs';
 import { decodeOrder } from './decode.ts';
 import type { OrderWindow, SeenOrder } from './dedupe.ts';
+import { Departures } from './departures.ts';
 import { Rejection } from './errors.ts';
 import { Intake } from './intake.ts';
 import { parseRequest, RefusedRequest } from './json-rpc.ts';
@@ -71,6 +72,8 @@ export interface PipelineOptions {
   readonly intakeBytes: number;
   /** Requests that may wait for a refresh of the hub's list at once. */
   readonly maxWaitingForRefresh: number;
+  /** Least time between two sendings to the peers, ms; 2 unless set. */
+  readonly peersEveryMs?: number;
 }
 
 export interface PipelineModules {
@@ -92,6 +95,11 @@ export interface PipelineModules {
 const SLICE_LENGTH = 8;
 /** Orders that leave for the builder together when several wait for their turn. */
 const BUILDER_BATCH = 4;
+/** Least time between two sendings to the peers: at 2,000 orders/s four leave together. */
+const PEERS_EVERY_MS = 2;
+/** As many orders, and bytes of them, do not wait for it. */
+const PEERS_BATCH = 16;
+const PEERS_BATCH_BYTES = 256 * 1024;
 const NO_SIGNER: Address = '0x0000000000000000000000000000000000000000';
 
 export class Pipeline {
@@ -100,6 +108,8 @@ export class Pipeline {
   readonly #intake: Intake<Submission>;
   readonly #submissions$ = new Subject<Submission>();
   readonly #sliceEnd$ = new Subject<void>();
+  readonly #departure$ = new Subject<void>();
+  readonly #departures: Departures;
   #leftInSlice = 0;
   #waitingForRefresh = 0;
   /** Bytes of their bodies. */
@@ -111,6 +121,14 @@ export class Pipeline {
   constructor(options: PipelineOptions, modules: PipelineModules) {
     this.#options = options;
     this.#modules = modules;
+    this.#departures = new Departures(
+      {
+        intervalMs: options.peersEveryMs ?? PEERS_EVERY_MS,
+        maxOrders: PEERS_BATCH,
+        maxBytes: PEERS_BATCH_BYTES,
+      },
+      () => this.#sendToPeers(),
+    );
     this.#intake = new Intake(
       { maxBytes: options.intakeBytes, sliceLength: SLICE_LENGTH },
       {
@@ -147,6 +165,7 @@ export class Pipeline {
   /** Refuses what comes from now on. @returns when everything taken before has been answered. */
   drain(): Promise<void> {
     this.#draining = true;
+    this.#departures.now();
     if (this.#unanswered === 0) return Promise.resolve();
     return new Promise((resolve) => {
       this.#drained = resolve;
@@ -168,10 +187,16 @@ export class Pipeline {
   }
 
   #endSlice(): void {
-    const { peers } = this.#modules;
-    peers?.cork();
+    this.#departures.sliceEnd();
     this.#sliceEnd$.next();
-    if (peers !== null) this.#uncork(peers, 'share');
+  }
+
+  #sendToPeers(): void {
+    const { peers } = this.#modules;
+    if (peers === null) return;
+    peers.cork();
+    this.#departure$.next();
+    this.#uncork(peers, 'share');
   }
 
   /** As in a stage of the stream, a defect of one outlet stops nobody else. */
@@ -206,8 +231,18 @@ export class Pipeline {
       admitted$.pipe(filter(goesToBuilder), stage(send, faultIn('builder'))).subscribe();
     }
     if (peers !== null) {
-      const send = this.#handingTo('share', (submission) => peers.send(submission));
-      later$.pipe(filter(goesToPeers), stage(send, faultIn('share'))).subscribe();
+      const send = this.#handingTo('share', (submission) => {
+        submission.heldForPeers = false;
+        peers.send(submission);
+      });
+      admitted$
+        .pipe(
+          filter(goesToPeers),
+          tap(this.#holdForPeers),
+          afterSlice(this.#departure$),
+          stage(send, faultIn('share')),
+        )
+        .subscribe();
     }
     if (archive !== null) {
       const append = this.#handingTo('archive', (submission) =>
@@ -375,6 +410,11 @@ export class Pipeline {
     };
   }
 
+  readonly #holdForPeers = (submission: Submission): void => {
+    submission.heldForPeers = true;
+    this.#departures.add(submission.order.canonical.length);
+  };
+
   readonly #answer = (submission: Submission): null => {
     this.#accept(submission, submission.seen?.receivedAtUs ?? submission.receivedAtUs);
     return null;
@@ -403,6 +443,7 @@ export class Pipeline {
   };
 
   #accept(submission: Submission, receivedAtUs: number): void {
+    if (submission.heldForPeers) this.#departures.now();
     if (submission.answered) return;
     accept(submission, receivedAtUs);
     this.#answered(submission);
@@ -422,7 +463,10 @@ export class Pipeline {
     const { arrival } = submission;
     const us = this.#modules.clock() - arrival.receivedAtUs;
     this.#modules.events.answered(arrival.side, submission.method, us, arrival.body.length);
-    if (this.#unanswered === 0 && this.#drained !== null) this.#drained();
+    if (this.#unanswered === 0 && this.#drained !== null) {
+      this.#departures.now();
+      this.#drained();
+    }
   }
 }
 

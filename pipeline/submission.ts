@@ -57,6 +57,8 @@ export class Submission implements AdmittedOrder {
   forwarded = false;
   /** Does its answer wait for an earlier copy's way to the archive? */
   waits = false;
+  /** It waits to leave for the peers. */
+  heldForPeers = false;
   answered = false;
   seen: SeenOrder | null = null;
   #order: Order | null = null;

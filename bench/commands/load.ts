@@ -23,7 +23,7 @@ import {
 import { compareFigures, comparisonTable, comparisonText } from '../compare.ts';
 import { type Case, type CaseRuns, caseTitle, type LoadPlan, loadSections } from '../load-section.ts';
 import { figuresOfReport, surroundings } from '../report.ts';
-import { type Rig, startRig } from '../rig.ts';
+import { type PeerKind, type Rig, startRig } from '../rig.ts';
 import type { Section } from '../section.ts';
 import type { ForeignNodeOptions, Transport } from '../subject.ts';
 import { measureYardstick, slowness } from '../yardstick.ts';
@@ -36,6 +36,7 @@ orders/s, CPU per order and latencies of one node with 0, 2 and 10 peers
 Usage: npm run bench -- load [options]
 
   --peers LIST        numbers of peers (default 0,2,10)
+  --peer-kind KIND    what peers speak: v1 (requests) or stream (default v1)
   --transports LIST   http, https, h2; all but the first with the least peers alone (default http,https,h2)
   --shards LIST       numbers of shards; all but the first with the least peers alone (default 1,2 where the node has such a setting)
   --rate R            orders per second of the open loop (default 2000)
@@ -66,6 +67,7 @@ export async function run(args: readonly string[]): Promise<number> {
   const { values } = optionsOf(args, {
     ...COMMON_OPTIONS,
     peers: { type: 'string' },
+    'peer-kind': { type: 'string', default: 'v1' },
     transports: { type: 'string' },
     shards: { type: 'string' },
     rate: { type: 'string', default: '2000' },
@@ -100,7 +102,7 @@ export async function run(args: readonly string[]): Promise<number> {
           ...(values['target-pid'] !== undefined && { pid: whole('--target-pid', values['target-pid']) }),
         };
   const once = foreign !== null && foreign.startCommand === undefined;
-  const cases = casesOf(peers, transports, foreign === null ? shards : []);
+  const cases = casesOf(peers, transports, foreign === null ? shards : [], peerKindOf(values['peer-kind']));
   const plan: LoadPlan = {
     cases: once ? cases.slice(0, 1) : cases,
     connections: whole('--connections', values.connections),
@@ -147,19 +149,30 @@ export function defaultShards(): number[] {
   return settingRows().some(({ env }) => env.split(', ').includes('SHARDS')) ? [1, 2] : [];
 }
 
+function peerKindOf(text: string): PeerKind {
+  if (text === 'v1' || text === 'stream') return text;
+  throw new RangeError(`--peer-kind is v1 or stream, got ${text}`);
+}
+
 /** Every number of peers over the first transport with the first number of shards; what else there is of each with the first of the others. */
 export function casesOf(
   peers: readonly number[],
   transports: readonly Transport[],
   shards: readonly number[],
+  peerKind: PeerKind = 'v1',
 ): Case[] {
   const [firstTransport = 'http', ...otherTransports] = transports;
   const [firstPeers = 0] = peers;
   const [firstShards = null, ...otherShards] = shards;
   return [
-    ...peers.map((count) => ({ peers: count, transport: firstTransport, shards: firstShards })),
-    ...otherTransports.map((transport) => ({ peers: firstPeers, transport, shards: firstShards })),
-    ...otherShards.map((count) => ({ peers: firstPeers, transport: firstTransport, shards: count })),
+    ...peers.map((count) => ({ peers: count, peerKind, transport: firstTransport, shards: firstShards })),
+    ...otherTransports.map((transport) => ({ peers: firstPeers, peerKind, transport, shards: firstShards })),
+    ...otherShards.map((count) => ({
+      peers: firstPeers,
+      peerKind,
+      transport: firstTransport,
+      shards: count,
+    })),
   ];
 }
 
@@ -216,13 +229,14 @@ function openWarmUp({ open }: LoadPlan, shards: number): number {
 
 async function runCase(bench: Bench, plan: LoadPlan, into: CaseRuns, last: boolean): Promise<void> {
   const { closed, open, profiled } = plan;
-  const { peers, transport, shards } = into.case;
+  const { peers, peerKind, transport, shards } = into.case;
   const warmUp = plan.warmUp * (shards ?? 1);
   const orders = closed.orders * (shards ?? 1);
   const openFrom = openWarmUp(plan, shards ?? 1);
   const openOrders = Math.round(open.rate * open.seconds);
   const rig: Rig = await startRig(bench.lab, {
     peers,
+    peerKind,
     transport,
     connections: plan.connections,
     inFlight: 1,
