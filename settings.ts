@@ -223,14 +223,14 @@ export const SETTINGS = {
   maxWaitMs: integer(
     'MAX_WAIT_MS',
     10,
-    'longest that an order may wait for its turn while more come than can be worked off; beyond it they are refused. Bursts, and connections that wait for answers or send seldom, have up to ten times as long',
+    'longest that an order may wait for its turn while more come than can be worked off; beyond it they are refused. Bursts, and connections that send seldom, have up to ten times as long',
     1,
     60_000,
   ),
   maxBurstWaitMs: integer(
     'MAX_BURST_WAIT_MS',
     1000,
-    "the same for the first order of a connection in a second, in a burst that lasts no longer, and for peers' orders at all times",
+    "the same for the first order of a connection in a second, in a burst that lasts no longer, and at all times for connections that wait for each answer and for peers' orders",
     1,
     60_000,
   ),

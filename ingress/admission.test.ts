@@ -5,7 +5,7 @@ const options = { maxWaitMs: 10, maxBurstWaitMs: 1000 };
 
 test.each([
   ['on and on', 50, 10],
-  ['one at a time', 50, 50],
+  ['one at a time', 1000, 1000],
   ['within its share', 100, 100],
   ['afresh', 1000, 100],
 ] as const)('%s: %i ms in a burst, %i ms when it is none', (manner, burstMs, standingMs) => {

@@ -31,12 +31,11 @@ export interface AdmissionOptions {
 export type Manner = 'on and on' | 'one at a time' | 'within its share' | 'afresh';
 
 /** Times `maxWaitMs`: what each may wait when it is no burst. */
-const PATIENCE: Readonly<Record<Manner, number>> = {
+const PATIENCE = {
   'on and on': 1,
-  'one at a time': 5,
   'within its share': 10,
   afresh: 10,
-};
+} satisfies Partial<Record<Manner, number>>;
 /** Times `maxWaitMs`: what those that send on may wait in a burst of theirs, and how long that may last. */
 const BURST_WAIT = 5;
 const BURST = 20;
@@ -47,6 +46,8 @@ const BURST = 20;
  */
 export function longestWait(options: AdmissionOptions, manner: Manner, sinceEmptyMs: number): number {
   const { maxWaitMs, maxBurstWaitMs } = options;
+  // Who waits for answers cannot make the queue longer than by one: refused, he would only ask again.
+  if (manner === 'one at a time') return maxBurstWaitMs;
   if (manner === 'afresh' && sinceEmptyMs <= maxBurstWaitMs) return maxBurstWaitMs;
   if (manner === 'on and on' && sinceEmptyMs <= BURST * maxWaitMs) return BURST_WAIT * maxWaitMs;
   return PATIENCE[manner] * maxWaitMs;

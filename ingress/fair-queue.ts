@@ -223,8 +223,8 @@ export class FairQueue<T> {
     const { asker } = source;
     if (source.length > 0) return 'on and on';
     if (now - asker.takenMs >= FORGOTTEN_MS) return 'afresh';
-    if (this.#shares.allows(asker, now)) return 'within its share';
-    return now - asker.hastyMs >= FORGOTTEN_MS ? 'one at a time' : 'on and on';
+    if (now - asker.hastyMs >= FORGOTTEN_MS) return 'one at a time';
+    return this.#shares.allows(asker, now) ? 'within its share' : 'on and on';
   }
 
   /** @returns how long the next request of a source will wait, ms. */
