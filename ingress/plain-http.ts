@@ -100,6 +100,6 @@ export class PlainHttp {
 
   #sweep(): void {
     const now = Date.now();
-    for (const connection of this.#all.copy()) connection.check(now);
+    for (const connection of this.#all) connection.check(now);
   }
 }
