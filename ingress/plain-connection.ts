@@ -125,7 +125,7 @@ export class PlainConnection extends Listed implements OwnReader {
   /** Writes the answers that are due, together. */
   flush(): void {
     this.#flushing = false;
-    if (this.#writing || this.connection.closed) return;
+    if (this.#writing || this.#endedAt !== 0 || this.connection.closed) return;
     const { connections } = this.#http.modules;
     const now = Date.now();
     let text = '';
