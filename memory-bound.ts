@@ -33,8 +33,8 @@ const UNREAD_BYTES = 64 * MIB;
 const ARCHIVE_BYTES = 128 * MIB;
 /** The text, fields and canonical form of an order that is being decoded, in its bodies. */
 const DECODING = 4;
-/** A key of the dedupe window: twice as many slots at most, and as many again that are given up; in shared memory twice as many. */
-const KEY_BYTES = 3 * 57;
+/** A key of the dedupe window, with its part of what a chunk of them takes (digest-ring.ts). */
+const KEY_BYTES = 64;
 const SHARED_KEY_BYTES = 84;
 /** A connection to a peer that takes nothing: what is written to it and not sent. */
 const PEER_CONNECTION_BYTES = 512 * KIB;

@@ -72,9 +72,9 @@ test('what is allowed adds up to the ceiling, and the node stays below it with a
   const metric = async (name: string) =>
     sumOf(parseMetrics(await (await fetch(`http://${node.addresses.metrics}/metrics`)).text()), name, {});
 
-  // The builder's queue, until it takes no more.
+  // The queue for the builder, until that of one shard takes no more: beside what waits, each has one order under way.
   const source = createOrderSource({ seed: 'memory', methods: 'bundles', bodyBytes: BIG_ORDER_BYTES });
-  for (let sent = 0; sent <= 1 + BUILDER_BYTES / BIG_ORDER_BYTES; sent++) {
+  for (let sent = 0; sent <= SHARDS + BUILDER_BYTES / BIG_ORDER_BYTES; sent++) {
     const order = source.next();
     expect(answerProblem(order, await send(node.addresses.user, order))).toBeNull();
   }

@@ -28,8 +28,8 @@ export interface LoadPlan {
   readonly cases: readonly Case[];
   readonly connections: number;
   /**
-   * Orders for each shard before the timed part, and in it: a thread's compilers are at work for its first 10,000 orders
-   * and long after, so that with half as many for each of two they would be twice as much of an order's time.
+   * Orders for each shard before the timed part, and in it: a thread's compilers are at work for its first 30,000 orders,
+   * so that with half as many for each of two they would be twice as much of an order's time.
    */
   readonly warmUp: number;
   readonly closed: { readonly orders: number; readonly bodyBytes: number | 'field' };

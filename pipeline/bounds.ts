@@ -151,7 +151,7 @@ export const BOUNDS: readonly Bound[] = [
   },
   {
     edge: 'orders that leave for the peers together',
-    bound: '2 ms, 16 orders or 256 KiB',
+    bound: 'from 1,000 a second on: 2 ms, 16 orders or 256 KiB',
     setting: null,
     atBound: 'they leave',
     metric: '-',

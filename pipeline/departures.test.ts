@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import { Departures } from './departures.ts';
 
-const OPTIONS = { intervalMs: 60_000, maxOrders: 3, maxBytes: 1_000 };
+const OPTIONS = { intervalMs: 60_000, busyGapMs: Number.POSITIVE_INFINITY, maxOrders: 3, maxBytes: 1_000 };
 
 test('the first leaves at once, the next with those that come meanwhile', () => {
   vi.useFakeTimers();
@@ -26,6 +26,33 @@ test('the first leaves at once, the next with those that come meanwhile', () => 
     departures.add(10);
     departures.sliceEnd();
     expect(depart, 'none has left for a while').toHaveBeenCalledTimes(3);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test('orders that come seldom leave at once, each by itself', () => {
+  vi.useFakeTimers();
+  try {
+    const depart = vi.fn();
+    const departures = new Departures({ ...OPTIONS, busyGapMs: 1, maxOrders: 100 }, depart);
+    const orders = (count: number, everyMs: number) => {
+      depart.mockClear();
+      for (let i = 0; i < count; i++) {
+        vi.advanceTimersByTime(everyMs);
+        departures.add(1);
+        departures.sliceEnd();
+      }
+    };
+    orders(10, 3);
+    orders(20, 3);
+    expect(depart).toHaveBeenCalledTimes(20);
+    orders(20, 0.25);
+    expect(depart.mock.calls.length, 'many: they wait').toBeLessThan(15);
+    orders(1, 10);
+    departures.now();
+    orders(20, 3);
+    expect(depart, 'few again').toHaveBeenCalledTimes(20);
   } finally {
     vi.useRealTimers();
   }

@@ -1,6 +1,7 @@
 /**
- * When orders leave for the peers: at once when none has left for a while, else together with those that come within
- * the interval. A write to a peer, its wake-up and its answer cost as much as an order or two, for each peer.
+ * When orders leave for the peers: at once as long as they come seldom, else together with those that come within
+ * the interval. A write to a peer, its wake-up and its answer cost as much as an order or two, for each peer; with
+ * many peers and orders that is time which the next orders wait for the builder.
  *
  * What waits is bounded in time, number and bytes; at the bound it leaves at once.
  */
@@ -8,15 +9,25 @@
 export interface DeparturesOptions {
   /** Least time between two departures, ms; 0: at the end of every slice. */
   readonly intervalMs: number;
+  /** Orders wait for others only while they come closer together than this on average, ms. */
+  readonly busyGapMs: number;
   readonly maxOrders: number;
   readonly maxBytes: number;
 }
+
+/** Gaps between orders that their average is over. */
+const GAPS = 8;
 
 export class Departures {
   readonly #options: DeparturesOptions;
   readonly #depart: () => void;
   #orders = 0;
   #bytes = 0;
+  /** Of the orders that wait, those of this slice. */
+  #newOrders = 0;
+  /** When the last slice with orders passed. */
+  #sliceMs = 0;
+  #gapMs = 0;
   #lastMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | null = null;
 
@@ -29,19 +40,23 @@ export class Departures {
   /** An order of so many bytes waits. */
   add(bytes: number): void {
     this.#orders += 1;
+    this.#newOrders += 1;
     this.#bytes += bytes;
   }
 
   /** A slice has passed: sends what waits, or sets the time for it. */
   sliceEnd(): void {
+    const { intervalMs, busyGapMs, maxOrders, maxBytes } = this.#options;
+    const now = performance.now();
+    this.#observe(now);
     if (this.#orders === 0) return;
-    const { intervalMs, maxOrders, maxBytes } = this.#options;
-    if (this.#orders >= maxOrders || this.#bytes >= maxBytes) {
+    const seldom = this.#gapMs >= busyGapMs;
+    if (seldom || this.#orders >= maxOrders || this.#bytes >= maxBytes) {
       this.now();
       return;
     }
     if (this.#timer !== null) return;
-    const leftMs = this.#lastMs + intervalMs - performance.now();
+    const leftMs = this.#lastMs + intervalMs - now;
     if (leftMs <= 0) this.now();
     else this.#timer = setTimeout(() => this.now(), leftMs);
   }
@@ -55,5 +70,15 @@ export class Departures {
     this.#bytes = 0;
     this.#lastMs = performance.now();
     this.#depart();
+  }
+
+  /** How close together the orders come. One long gap is enough to be no longer busy. */
+  #observe(nowMs: number): void {
+    if (this.#newOrders === 0) return;
+    const longestMs = GAPS * this.#options.busyGapMs;
+    const gapMs = Math.min((nowMs - this.#sliceMs) / this.#newOrders, longestMs);
+    this.#gapMs += (gapMs - this.#gapMs) / GAPS;
+    this.#sliceMs = nowMs;
+    this.#newOrders = 0;
   }
 }

@@ -7,9 +7,9 @@ function digestOf(text: string): string {
   return hash('sha256', text, 'hex');
 }
 
-/** With this secret a digest's place is the high bits of the sum of its words. */
+/** With this secret a digest's bucket depends on the sum of its words alone. */
 const NO_SECRET = new Int32Array(8);
-/** Digests that all begin to be looked for at the same place or the next. */
+/** Digests of two sums, so that they all stand in two buckets. */
 const CROWDED = Array.from({ length: 12 }, (_, i) => {
   const rest = digestOf(String(i)).slice(8);
   const sum = (rest.match(/.{8}/g) ?? []).reduce((all, word) => (all + Number.parseInt(word, 16)) | 0, 0);
@@ -18,7 +18,7 @@ const CROWDED = Array.from({ length: 12 }, (_, i) => {
 });
 
 describe('DigestRing', () => {
-  test('agrees with a plain list, also where many digests want one place', () => {
+  test('agrees with a plain list, also where many digests stand in one bucket', () => {
     const step = fc.oneof(
       { weight: 3, arbitrary: fc.constantFrom(...CROWDED) },
       { weight: 2, arbitrary: fc.constant(null) },
@@ -47,6 +47,39 @@ describe('DigestRing', () => {
       }),
       { seed: 7, numRuns: 300 },
     );
+  });
+
+  test('many times as many pass through as it holds, and each is found while it is there', () => {
+    const ring = new DigestRing<object>();
+    const held = 5000;
+    // Each digest comes twice, 3,000 entries apart: the earlier entry is then there, and not found.
+    const digests = Array.from({ length: 30_000 }, (_, i) =>
+      digestOf(String(i - (i % 6000 < 3000 ? 0 : 3000))),
+    );
+    for (const [i, digest] of digests.entries()) {
+      const place = ring.push(digest, i, i % 256);
+      const object = {};
+      ring.setValue(place, object);
+      expect([place, ring.find(digest)]).toEqual([i, i]);
+      expect(ring.value(place)).toBe(object);
+      if (ring.length > held) ring.shift();
+      expect(ring.length).toBe(Math.min(i + 1, held));
+      if (i % 1000 !== 0) continue;
+      const there = digests.slice(ring.oldest, i + 1);
+      expect(ring.size).toBe(new Set(there).size);
+      for (const one of there) expect(ring.find(one)).toBe(digests.lastIndexOf(one, i));
+      expect(ring.find(digestOf('never'))).toBe(NOWHERE);
+    }
+  });
+
+  test('an entry that has left its chunk has no place any longer, and its object is let go', () => {
+    const ring = new DigestRing<object>();
+    for (let i = 0; i < 3000; i++) ring.setValue(ring.push(digestOf(String(i)), i, 0), {});
+    for (let i = 0; i < 3000; i++) ring.shift();
+    expect(() => ring.time(0)).toThrow(RangeError);
+    // The arrays of those that left are used again, once each.
+    for (let i = 3000; i < 6000; i++) expect(ring.value(ring.push(digestOf(String(i)), i, 0))).toBe(null);
+    for (let i = 3000; i < 6000; i++) expect(ring.time(ring.find(digestOf(String(i))))).toBe(i);
   });
 
   test('keeps places, times and states when it grows in the middle of a turn', () => {

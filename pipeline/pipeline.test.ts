@@ -30,6 +30,9 @@ function outlet(send: Outlet['send']): Outlet {
 }
 
 /** A pipeline whose neighbours write down what they get, in one log, and do what the test says. */
+/** Orders leave for the peers when they are many, or told to. */
+const HELD = { intervalMs: 3_600_000, busyGapMs: Number.POSITIVE_INFINITY };
+
 function harness(options: Partial<PipelineOptions> = {}, modules: Partial<PipelineModules> = {}) {
   const log: string[] = [];
   const appends: ((error: Error | null) => void)[] = [];
@@ -62,7 +65,7 @@ function harness(options: Partial<PipelineOptions> = {}, modules: Partial<Pipeli
       flashbotsSigner: FLASHBOTS,
       intakeBytes: 1_000_000,
       maxWaitingForRefresh: 2,
-      peersEveryMs: 0,
+      departures: { intervalMs: 0 },
       ...options,
     },
     {
@@ -211,7 +214,7 @@ describe('a user order', () => {
   });
 
   test('leaves for the peers at once, or with those that come soon after another has, but before its answer', async () => {
-    const { log, appends, submit } = harness({ peersEveryMs: 3_600_000 });
+    const { log, appends, submit } = harness({ departures: HELD });
     void submit('user', bundle('0x1'));
     await turn();
     expect(log.splice(0)).toEqual(['builder 0x1', 'peers 0x1', 'archive 0x1']);
@@ -225,7 +228,7 @@ describe('a user order', () => {
   });
 
   test('has left for the peers when a drain is over', async () => {
-    const { log, appends, pipeline, submit } = harness({ peersEveryMs: 3_600_000 });
+    const { log, appends, pipeline, submit } = harness({ departures: HELD });
     for (const block of ['0x1', '0x2']) {
       void submit('user', bundle(block));
       await turn();
@@ -512,7 +515,7 @@ describe('a system order', () => {
 
 describe('in sender mode', () => {
   test('orders are shared, unsigned ones too, and answered without an archive', async () => {
-    const { submit, log } = harness({ peersEveryMs: 3_600_000 }, { builder: null, archive: null });
+    const { submit, log } = harness({ departures: HELD }, { builder: null, archive: null });
     const answer = await submit('sender', bundle('0x1', { signingAddress: WALLET }), {
       signature: undefined,
     });

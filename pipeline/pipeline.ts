@@ -12,7 +12,7 @@
 import { filter, Subject, share, tap } from 'rxjs';
 import { decodeOrder } from './decode.ts';
 import type { OrderWindow, SeenOrder } from './dedupe.ts';
-import { Departures } from './departures.ts';
+import { Departures, type DeparturesOptions } from './departures.ts';
 import { Rejection } from './errors.ts';
 import { Intake } from './intake.ts';
 import { parseRequest, RefusedRequest } from './json-rpc.ts';
@@ -72,8 +72,8 @@ export interface PipelineOptions {
   readonly intakeBytes: number;
   /** Requests that may wait for a refresh of the hub's list at once. */
   readonly maxWaitingForRefresh: number;
-  /** Least time between two sendings to the peers, ms; 2 unless set. */
-  readonly peersEveryMs?: number;
+  /** When orders leave for the peers, where it is not as usual. */
+  readonly departures?: Partial<DeparturesOptions>;
 }
 
 export interface PipelineModules {
@@ -95,8 +95,10 @@ export interface PipelineModules {
 const SLICE_LENGTH = 8;
 /** Orders that leave for the builder together when several wait for their turn. */
 const BUILDER_BATCH = 4;
-/** Least time between two sendings to the peers: at 2,000 orders/s four leave together. */
+/** Least time between two sendings to the peers while there are many orders: at 2,000/s four leave together. */
 const PEERS_EVERY_MS = 2;
+/** Below 1,000 orders/s, which is more than the network has on most days, each leaves at once. */
+const BUSY_GAP_MS = 1;
 /** As many orders, and bytes of them, do not wait for it. */
 const PEERS_BATCH = 16;
 const PEERS_BATCH_BYTES = 256 * 1024;
@@ -123,9 +125,11 @@ export class Pipeline {
     this.#modules = modules;
     this.#departures = new Departures(
       {
-        intervalMs: options.peersEveryMs ?? PEERS_EVERY_MS,
+        intervalMs: PEERS_EVERY_MS,
+        busyGapMs: BUSY_GAP_MS,
         maxOrders: PEERS_BATCH,
         maxBytes: PEERS_BATCH_BYTES,
+        ...options.departures,
       },
       () => this.#sendToPeers(),
     );

@@ -39,7 +39,7 @@ export const FULL: Plan = {
   load: {
     cases: casesOf([0, 2, 10], ['http', 'https', 'h2'], defaultShards()),
     connections: 64,
-    warmUp: 12_000,
+    warmUp: 30_000,
     closed: { orders: 30_000, bodyBytes: TARGET_BYTES },
     open: { rate: 2_000, seconds: 10, bodyBytes: 'field' },
     repeats: 5,

@@ -106,7 +106,7 @@ export async function run(args: readonly string[]): Promise<number> {
   const plan: LoadPlan = {
     cases: once ? cases.slice(0, 1) : cases,
     connections: whole('--connections', values.connections),
-    warmUp: quick ? 4_000 : 12_000,
+    warmUp: quick ? 4_000 : 30_000,
     closed: {
       orders: whole('--orders', values.orders ?? (quick ? '8000' : '30000')),
       bodyBytes: sizeOf(values['closed-size']),
