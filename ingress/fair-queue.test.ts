@@ -63,17 +63,44 @@ describe('FairQueue', () => {
     expect(queue.offer(A, 'users', 'y', BIG_BODY_BYTES + 1)?.kind).toBe('overloaded');
   });
 
-  test('peers, connections that have had a turn, and newcomers take turns', () => {
-    const { queue, out, turn } = harness();
+  test('peers, known connections, and newcomers take turns', () => {
+    const { queue, out, clock, turn } = harness();
     const [peer, newcomer] = [{ inFlight: 1 }, { inFlight: 1 }];
-    for (let i = 0; i < 20; i += 1) queue.offer(A, 'users', `a${i}`, 100);
-    turn();
-    out.length = 0;
+    for (let i = 0; i < 8; i += 1) queue.offer(A, 'users', `a${i}`, 100);
+    clock.now += 1000;
+    for (let i = 8; i < 16; i += 1) queue.offer(A, 'users', `a${i}`, 100);
     for (let i = 0; i < 8; i += 1) queue.offer(peer, 'peers', `p${i}`, 100);
     for (let i = 0; i < 8; i += 1) queue.offer(newcomer, 'users', `n${i}`, 100);
+    out.length = 0;
     turn();
-    // A newcomer's first order makes it one of those that have had a turn.
-    expect(out).toEqual(['n0', 'p0', 'a16', 'p1', 'n1', 'p2', 'a17', 'p3']);
+    expect(out).toEqual(['p0', 'a8', 'n0', 'p1', 'a9', 'n1', 'p2', 'a10']);
+  });
+
+  test('the second orders of a crowd of newcomers stand behind the first ones, and not before who is known', () => {
+    const { queue, out, clock, turn } = harness();
+    const crowd = Array.from({ length: 100 }, () => ({ inFlight: 1 }));
+    for (let i = 0; i < 8; i += 1) queue.offer(A, 'users', `a${i}`, 100);
+    clock.now += 1000;
+    for (const [i, one] of crowd.entries()) queue.offer(one, 'users', `first ${i}`, 100);
+    turn();
+    for (const [i, one] of crowd.slice(0, 8).entries()) queue.offer(one, 'users', `second ${i}`, 100);
+    queue.offer(A, 'users', 'known', 100);
+    out.length = 0;
+    turn();
+    expect(out.slice(0, 2)).toContain('known');
+    while (queue.length > 0) turn();
+    expect(out.indexOf('second 0')).toBeGreaterThan(out.indexOf('first 99'));
+  });
+
+  test('a newcomer that always has something waiting is known after a second', () => {
+    const { queue, out, clock, turn } = harness();
+    for (let i = 0; i < 100; i += 1) queue.offer(A, 'users', `a${i}`, 100);
+    clock.now += 1000;
+    turn();
+    for (let i = 0; i < 100; i += 1) queue.offer({ inFlight: 1 }, 'users', 'first', 100);
+    out.length = 0;
+    turn();
+    expect(out.filter((item) => item === 'first')).toHaveLength(4);
   });
 
   test('where every turn takes long, who waits for answers is taken behind few connections, who sends on is not', () => {

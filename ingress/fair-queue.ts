@@ -3,8 +3,9 @@
  * turn, one connection after the other, so that a connection that sends a thousand at once delays its own. As
  * many as the intake works off in one turn of the event loop are handed over in each.
  *
- * Lanes take turns: peers, whose orders another node has taken already; connections that have had a turn; newcomers. So
- * none of the three waits for a flood of another. Big bodies cost up to 45 ms a MiB (measured, JSON made for the
+ * Lanes take turns: peers, whose orders another node has taken already; known connections; newcomers, which are those whose
+ * first turn was not a second ago. So none of the three waits for a flood of another, nor the first orders of a thousand
+ * new connections for the second ones. Big bodies cost up to 45 ms a MiB (measured, JSON made for the
  * purpose), so they have lanes of their own: one in a turn, and before the next what is small and came meanwhile gets as
  * much time as the big one took.
  *
@@ -46,6 +47,8 @@ const SLICE_LENGTH = 8;
 const SLICE_BYTES = 128 * 1024;
 /** So long after its last order a connection sends afresh, and after the last that did not wait for answers one at a time. */
 const FORGOTTEN_MS = 1000;
+/** So long after its first turn a connection is a newcomer. */
+const NEWCOMER_MS = 1000;
 /**
  * Behind no more connections than these an order of who does not send on is always taken: where something else than orders
  * takes up the thread, every wait is long.
@@ -161,7 +164,7 @@ export class FairQueue<T> {
     source.asker.takenMs = now;
     const workUs = workOf(bytes);
     if (this.#length === 0 && !big && this.#mayTake(bytes)) {
-      source.known = true;
+      meet(source, now);
       this.#hand(item, bytes, workUs);
     } else {
       this.#bytes += bytes;
@@ -205,6 +208,8 @@ export class FairQueue<T> {
     const mayWait = party === 'peers' ? maxBytes : USERS_BYTES * maxBytes;
     if (this.#bytes > 0 && this.#bytes + bytes > mayWait) return TOO_MUCH;
     const big = bytes > BIG_BODY_BYTES;
+    // One that waits stays in its lane.
+    if (source.length === 0) source.known = now >= source.knownFromMs;
     const lane = this.#laneOf(source, party, big);
     if (lane.length === 0) {
       lane.emptyMs = now;
@@ -302,14 +307,19 @@ export class FairQueue<T> {
     const source = lane?.next();
     if (lane === undefined || source === undefined) return;
     const { item, bytes, workUs } = source.shift();
-    // A newcomer has had its turn with this.
-    const to = lane === this.#newcomers ? this.#known : lane;
-    source.known = true;
+    meet(source, this.#turnMs);
+    source.known = this.#turnMs >= source.knownFromMs;
+    const to = source.known && lane === this.#newcomers ? this.#known : lane;
     to.return(source);
     this.#length -= 1;
     this.#bytes -= bytes;
     this.#hand(item, bytes, workUs);
   }
+}
+
+/** A connection has a turn. */
+function meet(source: Source<unknown>, nowMs: number): void {
+  if (source.knownFromMs === Number.POSITIVE_INFINITY) source.knownFromMs = nowMs + NEWCOMER_MS;
 }
 
 function waits(lane: Lane<unknown>): boolean {

@@ -14,8 +14,10 @@ export interface Waiting<T> {
 /** Requests of one connection in one lane, in order of arrival. */
 export class Source<T> extends Listed {
   readonly asker = new Asker();
-  /** It has had a turn. */
+  /** It is in the lane of known connections, or would be; changed while nothing of it is in any lane. */
   known = false;
+  /** When it will have been there for a while: after its first turn. */
+  knownFromMs = Number.POSITIVE_INFINITY;
   workUs = 0;
   #items: (Waiting<T> | undefined)[] = [];
   #head = 0;
