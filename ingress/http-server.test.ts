@@ -9,6 +9,7 @@ import { type Credentials, createCredentials } from '../identity/certificate.ts'
 import type { Peer } from '../identity/peer.ts';
 import { certificateOf, clientCertificateGuard } from './client-certificates.ts';
 import { type HttpServerModules, type HttpServerOptions, listenHttp } from './http-server.ts';
+import { SERVER_OPTIONS } from './testing/server-options.ts';
 
 const newIdentity = () =>
   createCredentials({ names: ['127.0.0.1', 'localhost'], validityDays: 1, now: Date.now() });
@@ -33,19 +34,7 @@ const OWNER: Peer = {
 async function serve(options: Partial<HttpServerOptions> = {}, modules: Partial<HttpServerModules> = {}) {
   const evictions: number[] = [];
   const server = await listenHttp(
-    {
-      listen: { host: '127.0.0.1', port: 0 },
-      listeners: 4,
-      tls: null,
-      requestClientCertificate: false,
-      headTimeoutMs: 10_000,
-      requestTimeoutMs: 60_000,
-      writeTimeoutMs: 30_000,
-      idleTimeoutMs: 60_000,
-      maxConnections: 100,
-      pipelining: 64,
-      ...options,
-    },
+    { ...SERVER_OPTIONS, listeners: 4, maxConnections: 100, ...options },
     {
       onRequest: (request, response) => {
         request.resume();

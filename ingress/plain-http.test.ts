@@ -13,6 +13,7 @@ import { type Connection, connectionOf } from './connection.ts';
 import { type HttpServerModules, type HttpServerOptions, listenHttp } from './http-server.ts';
 import type { PlainEndpoint } from './plain-request.ts';
 import { plainEndpoint, type RpcEndpointModules, rpcListener } from './rpc-endpoint.ts';
+import { SERVER_OPTIONS } from './testing/server-options.ts';
 
 const BODIES = { maxBodyBytes: 100_000, maxTotalBytes: 1_000_000, maxBodies: 100, timeoutMs: 60_000 };
 
@@ -22,19 +23,7 @@ async function listen(
 ) {
   const evictions: number[] = [];
   const server = await listenHttp(
-    {
-      listen: { host: '127.0.0.1', port: 0 },
-      listeners: 1,
-      tls: null,
-      requestClientCertificate: false,
-      headTimeoutMs: 10_000,
-      requestTimeoutMs: 60_000,
-      writeTimeoutMs: 30_000,
-      idleTimeoutMs: 60_000,
-      maxConnections: 1000,
-      pipelining: 64,
-      ...options,
-    },
+    { ...SERVER_OPTIONS, ...options },
     { ...modules, onEvicted: () => void evictions.push(1) },
   );
   onTestFinished(() => server.close());
