@@ -42,7 +42,7 @@ export interface HttpServerOptions {
 
 export interface HttpServerModules {
   readonly onRequest: (request: HttpRequest, response: HttpResponse) => unknown;
-  /** Without TLS: takes plain POST requests past Node's HTTP server. */
+  /** Takes plain POST requests of HTTP/1.1 past Node's HTTP server. */
   readonly plain?: PlainEndpoint | undefined;
   /** After each TLS handshake for HTTP, with the client certificate's DER or null. */
   readonly onSecureConnection?: ((socket: TLSSocket, certificate: Buffer | null) => void) | undefined;
@@ -108,14 +108,15 @@ export async function listenHttp(
     },
     onEvicted: modules.onEvicted,
   });
-  if (options.tls === null && modules.plain !== undefined) {
+  if (modules.plain !== undefined) {
     const plain: PlainHttp = new PlainHttp(
       { ...options, maxHeadBytes: MAX_HEAD_BYTES },
-      {
-        endpoint: modules.plain,
-        connections,
-        handOver: acceptInPlace(server, (socket) => plain.accept(socket)),
-      },
+      { endpoint: modules.plain, connections, handOver: (socket) => toNode(socket) },
+    );
+    const toNode = acceptInPlace(
+      server,
+      options.tls === null ? 'connection' : 'secureConnection',
+      (socket) => (speaksHttp1(socket) ? plain.accept(socket) : toNode(socket)),
     );
     server.once('close', () => plain.close());
   }
@@ -234,6 +235,12 @@ function secureServer(
     });
   }
   return server;
+}
+
+/** By ALPN (RFC 7301), where there is TLS. */
+function speaksHttp1(socket: Socket | TLSSocket): boolean {
+  if (!('alpnProtocol' in socket)) return true;
+  return socket.alpnProtocol === false || socket.alpnProtocol === 'http/1.1';
 }
 
 /** RFC 9112 section 3.2: what has no host is no HTTP/1.1. Node's own check answers beyond every bound. */

@@ -65,15 +65,20 @@ export function readNoLonger(socket: Socket): void {
 }
 
 /**
- * Puts another in the place of Node's HTTP server for new connections.
+ * Puts another in the place of Node's HTTP server for new connections, which come to it after all that listens for them
+ * by now.
  *
  * @returns what gives one to Node's server all the same
  */
-export function acceptInPlace(server: Server, accept: (socket: Socket) => void): (socket: Socket) => void {
-  const [http] = server.listeners('connection');
+export function acceptInPlace(
+  server: Server,
+  event: 'connection' | 'secureConnection',
+  accept: (socket: Socket) => void,
+): (socket: Socket) => void {
+  const [http] = server.listeners(event);
   if (http === undefined) throw new Error('a server that takes no connections');
-  server.removeListener('connection', http as () => void);
-  server.on('connection', accept);
+  server.removeListener(event, http as () => void);
+  server.on(event, accept);
   return (socket) => Reflect.apply(http, server, [socket]);
 }
 

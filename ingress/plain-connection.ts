@@ -40,7 +40,7 @@ export class PlainConnection extends Listed implements OwnReader {
   #rest: Buffer | null = null;
   /** In how many the beginning of the head has come. */
   #pieces = 0;
-  /** The rest is for Node's HTTP server. */
+  /** What has not been looked at is for Node's HTTP server, and where that will look for it. */
   #leaving = false;
   /** Since when a request is coming, or the first one is waited for, Unix ms; 0 between requests. */
   #since = Date.now();
@@ -59,9 +59,8 @@ export class PlainConnection extends Listed implements OwnReader {
   #first: PlainRequest | null = null;
   #last: PlainRequest | null = null;
   #flushing = false;
-  /** A write is under way, with the answers of all requests before this one. */
-  #writing = false;
-  #unwritten: PlainRequest | null = null;
+  /** Of the write that is under way: the request whose answer is its last. Others may follow before it is done. */
+  #writing: PlainRequest | null = null;
 
   constructor(http: PlainHttp, connection: Connection, socket: Socket) {
     super();
@@ -78,6 +77,9 @@ export class PlainConnection extends Listed implements OwnReader {
     socket.on('error', ignore);
     socket.on('end', this.#onEnd);
     socket.on('close', this.#onClose);
+    // What came together with the end of a TLS handshake.
+    const early = socket.read() as Buffer | null;
+    if (early !== null) this.#look(early, early.length);
     return true;
   }
 
@@ -89,7 +91,7 @@ export class PlainConnection extends Listed implements OwnReader {
       this.#rest = null;
       this.#look(rest, rest.length);
     }
-    if (!connection.full && !connection.queued && !connection.closed) startReading(this.#socket);
+    if (!connection.full && !connection.queued && !connection.closed) startReading(connection.transport);
   }
 
   end(): void {
@@ -117,7 +119,7 @@ export class PlainConnection extends Listed implements OwnReader {
       request.last = true;
       this.connection.closing = true;
     }
-    if (this.#flushing || this.#writing || this.#first?.answered !== true) return;
+    if (this.#flushing || this.#writing !== null || this.#first?.answered !== true) return;
     this.#flushing = true;
     this.#http.flushSoon(this);
   }
@@ -125,22 +127,20 @@ export class PlainConnection extends Listed implements OwnReader {
   /** Writes the answers that are due, together. */
   flush(): void {
     this.#flushing = false;
-    if (this.#writing || this.#endedAt !== 0 || this.connection.closed) return;
+    if (this.#writing !== null || this.#endedAt !== 0 || this.connection.closed) return;
     const { connections } = this.#http.modules;
     const now = Date.now();
     let text = '';
     let ascii = true;
     let last = false;
-    let request = this.#first;
-    for (; request?.answered === true && !last; request = request.next) {
+    for (let request = this.#first; request?.answered === true && !last; request = request.next) {
       last = request.last || (connections.ending && request.next === null && this.#request === null);
       text += request.head + this.#http.headEnd(last, now) + request.text;
       ascii &&= request.ascii;
+      this.#writing = request;
     }
-    if (text === '') return;
+    if (this.#writing === null) return;
     this.#activeAt = now;
-    this.#writing = true;
-    this.#unwritten = request;
     this.#socket.write(text, ascii ? 'latin1' : 'utf8', this.#onWritten);
     if (!last) return;
     this.#endedAt = now;
@@ -151,6 +151,7 @@ export class PlainConnection extends Listed implements OwnReader {
 
   #take(length: number): boolean {
     this.#activeAt = Date.now();
+    if (this.#leaving) return this.#socket.push(copyOf(READ, 0, length));
     if (this.connection.closing) {
       this.connection.charge(READ_US + length / DROPPED_BYTES_PER_US);
       return true;
@@ -175,7 +176,7 @@ export class PlainConnection extends Listed implements OwnReader {
         at = this.#readBody(this.#request, bytes, at, end);
         continue;
       }
-      if (this.#leaving || connection.inFlight >= pipelining) {
+      if (connection.inFlight >= pipelining) {
         this.#http.modules.connections.hold(connection);
         this.#rest = copyOf(bytes, at, end);
         this.#pieces = 0;
@@ -191,7 +192,7 @@ export class PlainConnection extends Listed implements OwnReader {
         this.#rest = copyOf(bytes, at, end);
         return;
       } else {
-        this.#leave(copyOf(bytes, at, end));
+        this.#leave(bytes, at, end);
         return;
       }
     }
@@ -264,21 +265,19 @@ export class PlainConnection extends Listed implements OwnReader {
     this.#since = 0;
   }
 
-  /** @param rest begins with what is for Node's HTTP server */
-  #leave(rest: Buffer): void {
-    this.#rest = rest;
+  /** @param at where that begins which is for Node's HTTP server. What follows may be here already, and the end, too. */
+  #leave(bytes: Buffer, at: number, end: number): void {
     this.#pieces = 0;
     this.#leaving = true;
     this.#http.modules.connections.hold(this.connection);
+    this.#socket.push(copyOf(bytes, at, end));
     if (this.#first === null) process.nextTick(() => this.#handOver());
   }
 
   #handOver(): void {
     const { connection } = this;
     const socket = this.#socket;
-    const rest = this.#rest;
-    if (rest === null || connection.closing || connection.closed) return;
-    this.#rest = null;
+    if (connection.closing || connection.closed) return;
     this.#http.forget(this);
     socket.removeListener('error', ignore);
     socket.removeListener('end', this.#onEnd);
@@ -286,16 +285,16 @@ export class PlainConnection extends Listed implements OwnReader {
     readNoLonger(socket);
     connection.reader = null;
     connection.full = false;
-    socket.unshift(rest);
     this.#http.modules.handOver(socket);
-    if (!connection.queued) startReading(socket);
+    if (!connection.queued) startReading(connection.transport);
   }
 
   #written(error?: Error | null): void {
     // What has failed closes the connection.
     if (error) return;
-    this.#writing = false;
-    this.#endUntil(this.#unwritten);
+    const written = this.#writing;
+    this.#writing = null;
+    this.#endUntil(written);
     if (this.#first?.answered === true) this.flush();
     if (this.#first !== null) return;
     if (this.#leaving) this.#handOver();
@@ -303,14 +302,14 @@ export class PlainConnection extends Listed implements OwnReader {
     else if (this.#socket.readableEnded) this.end();
   }
 
-  /** Ends the requests before this one. */
-  #endUntil(end: PlainRequest | null): void {
+  /** Ends the requests up to this one, with it; null ends all. */
+  #endUntil(last: PlainRequest | null): void {
     const { connections } = this.#http.modules;
-    while (this.#first !== end && this.#first !== null) {
-      const request = this.#first;
+    for (let request = this.#first; request !== null; request = request.next) {
       this.#first = request.next;
       if (this.#first === null) this.#last = null;
       connections.end(request);
+      if (request === last) return;
     }
   }
 

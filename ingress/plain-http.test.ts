@@ -2,9 +2,11 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { createCredentials } from '../identity/certificate.ts';
 import { Rejection } from '../pipeline/errors.ts';
 import { encodeResult } from '../pipeline/json-rpc.ts';
 import type { Arrival } from '../pipeline/submission.ts';
@@ -14,6 +16,9 @@ import { type HttpServerModules, type HttpServerOptions, listenHttp } from './ht
 import type { PlainEndpoint } from './plain-request.ts';
 import { plainEndpoint, type RpcEndpointModules, rpcListener } from './rpc-endpoint.ts';
 import { SERVER_OPTIONS } from './testing/server-options.ts';
+
+const credentials = await createCredentials({ names: ['127.0.0.1'], validityDays: 1, now: Date.now() });
+const TLS = { tls: { certificate: credentials.certificatePem, key: credentials.privateKeyPem } };
 
 const BODIES = { maxBodyBytes: 100_000, maxTotalBytes: 1_000_000, maxBodies: 100, timeoutMs: 60_000 };
 
@@ -37,7 +42,7 @@ interface Setup {
 }
 
 /** The node's endpoint, whose pipeline answers with the length of the body unless the test takes its place. */
-async function serve({ options, submit, refusal }: Setup = {}) {
+async function serveOver(tls: boolean, { options, submit, refusal }: Setup) {
   const arrivals: Arrival[] = [];
   const bodies = new BodyReader(BODIES);
   onTestFinished(() => bodies.close());
@@ -64,16 +69,24 @@ async function serve({ options, submit, refusal }: Setup = {}) {
       onRequest: rpcListener(rpc, modules),
       plain: { ...endpoint, refusal: refusal ?? endpoint.refusal },
     },
-    options,
+    tls ? { ...TLS, ...options } : options,
   );
   return { ...listening, bodies, arrivals };
 }
 
-async function open(port: number): Promise<Socket> {
-  const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+/** @returns a connection as soon as bytes may be written to it: with TLS, while the handshake is under way. */
+function dial(port: number, tls: boolean): Socket {
+  const socket = tls
+    ? connectTls({ port, host: '127.0.0.1', ca: credentials.certificatePem }).setNoDelay()
+    : connect({ port, host: '127.0.0.1', noDelay: true });
   socket.on('error', () => undefined);
+  return socket;
+}
+
+async function openOver(tls: boolean, port: number): Promise<Socket> {
+  const socket = dial(port, tls);
   onTestFinished(() => void socket.destroy());
-  await once(socket, 'connect');
+  await once(socket, tls ? 'secureConnect' : 'connect');
   return socket;
 }
 
@@ -103,7 +116,7 @@ const post = (body: string, fields = '') => `${HEAD}${fields}Content-Length: ${b
 const signed = (signature: string, body: string) => post(body, `X-Flashbots-Signature: ${signature}\r\n`);
 
 /** A server that answers every request it finds at once, and keeps what it was. */
-async function framing(plain: boolean) {
+async function framing(plain: boolean, tls: boolean) {
   const found: string[] = [];
   const bodies = new BodyReader(BODIES);
   onTestFinished(() => bodies.close());
@@ -119,29 +132,31 @@ async function framing(plain: boolean) {
       request.send(200, 'text/plain', '', false);
     },
   };
-  const { port } = await listen({
-    onRequest(request, response) {
-      const { headers } = request;
-      bodies.read(request, connectionOf(request.socket) as Connection, (body) => {
-        keep(headers['x-buildernet-signature'] ?? headers['x-flashbots-signature'], body);
-        (response as ServerResponse).end();
-      });
+  const { port } = await listen(
+    {
+      onRequest(request, response) {
+        const { headers } = request;
+        bodies.read(request, connectionOf(request.socket) as Connection, (body) => {
+          keep(headers['x-buildernet-signature'] ?? headers['x-flashbots-signature'], body);
+          (response as ServerResponse).end();
+        });
+      },
+      plain: plain ? endpoint : undefined,
     },
-    plain: plain ? endpoint : undefined,
-  });
-  return { port, found };
+    tls ? TLS : {},
+  );
+  return { port, tls, found };
 }
 
 /** Sends the pieces, and no more. @returns signature and body of each request that was found in them. */
 async function foundIn(
   pieces: readonly Buffer[],
-  { port, found }: Awaited<ReturnType<typeof framing>>,
+  { port, tls, found }: Awaited<ReturnType<typeof framing>>,
 ): Promise<string[]> {
   found.length = 0;
-  const socket = connect({ port, host: '127.0.0.1', noDelay: true });
-  socket.on('error', () => undefined);
+  const socket = dial(port, tls);
   socket.resume();
-  await once(socket, 'connect');
+  if (!tls) await once(socket, 'connect');
   const gone = new Promise((resolve) => void socket.once('close', resolve));
   for (const piece of pieces) {
     if (socket.writable) await new Promise((resolve) => void socket.write(piece, resolve));
@@ -280,8 +295,11 @@ const stream = fc
 
 const RUNS = Number(process.env.PLAIN_HTTP_RUNS ?? '600');
 
-test('no bytes, however cut, mean other requests than to Node', async () => {
-  const [node, plain] = [await framing(false), await framing(true)];
+test.each([
+  ['', false, RUNS],
+  [', over TLS', true, RUNS / 4],
+])('no bytes, however cut, mean other requests than to Node%s', async (_name, tls, numRuns) => {
+  const [node, plain] = [await framing(false, tls), await framing(true, tls)];
   let requests = 0;
   await fc.assert(
     fc.asyncProperty(stream, async (pieces) => {
@@ -289,12 +307,35 @@ test('no bytes, however cut, mean other requests than to Node', async () => {
       expect(await foundIn(pieces, plain)).toEqual(expected);
       requests += expected.length;
     }),
-    { seed: 20_261_123, numRuns: RUNS },
+    { seed: 20_261_123, numRuns },
   );
-  expect(requests).toBeGreaterThan(RUNS / 2);
+  expect(requests).toBeGreaterThan(numRuns / 2);
 });
 
-describe('a connection', () => {
+describe.each([
+  ['plain TCP', false],
+  ['TLS', true],
+])('a connection of %s', (_name, tls) => {
+  const serve = (setup: Setup = {}) => serveOver(tls, setup);
+
+  const open = (port: number) => openOver(tls, port);
+
+  test('what follows while answers are still on their way is answered too', async () => {
+    const large = 'x'.repeat(16 << 20);
+    const { arrivals, port, server } = await serve({
+      submit: (arrival) => arrival.respond(200, arrival.signature === '0xaa' ? large : 'small', false),
+    });
+    const socket = await open(port);
+    socket.pause();
+    socket.write(signed('0xaa', '1'));
+    await vi.waitFor(() => expect(arrivals).toHaveLength(1));
+    socket.write(signed('0xbb', '2') + signed('0xcc', '3'));
+    await vi.waitFor(() => expect(arrivals).toHaveLength(3));
+    const answers = await until(socket, 2, /small/g);
+    expect(answers.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 200', 'HTTP/1.1 200']);
+    await vi.waitFor(() => expect(server.connections.inFlight).toBe(0));
+  });
+
   test('requests cut anywhere, one behind the other, and answers as Node gives them', async () => {
     const { arrivals, port } = await serve();
     const socket = await open(port);
@@ -414,28 +455,15 @@ describe('a connection', () => {
     expect(arrivals.map((arrival) => String(arrival.body))).toEqual(['{"a":1}', '{"a":1}']);
   });
 
-  test('a client that sends no more gets the answers due; one that stops in a request gets none', async () => {
-    const waiting: Arrival[] = [];
-    const { port, server } = await serve({ submit: (arrival) => void waiting.push(arrival) });
-    const [done, inHead, inBody] = [await open(port), await open(port), await open(port)];
-    done.end(post('1'));
-    inHead.end(post('2') + HEAD);
-    inBody.end(post('3') + post('45').slice(0, -1));
-    await vi.waitFor(() => expect(waiting).toHaveLength(3));
-    await Promise.all([closed(inHead), closed(inBody)]);
-    for (const arrival of waiting) arrival.respond(200, 'late', false);
-    expect(await until(done, 1)).toContain('late');
-    await closed(done);
-    await vi.waitFor(() => expect([server.connections.size, server.connections.inFlight]).toEqual([0, 0]));
-  });
-
   test('a client that goes leaves nothing behind', async () => {
     const waiting: Arrival[] = [];
     const { bodies, port, server } = await serve({ submit: (arrival) => void waiting.push(arrival) });
     const socket = await open(port);
     socket.write(post('1') + post('x'.repeat(1000)).slice(0, -1));
     await vi.waitFor(() => expect([waiting.length, bodies.reading, bodies.bytes > 0]).toEqual([1, 1, true]));
-    socket.resetAndDestroy();
+    // With a reset where that can be had.
+    if (tls) socket.destroy();
+    else socket.resetAndDestroy();
     await vi.waitFor(() => expect([bodies.reading, bodies.bytes]).toEqual([0, 0]));
     await vi.waitFor(() => expect([server.connections.size, server.connections.inFlight]).toEqual([0, 0]));
     waiting[0]?.respond(200, 'too late', false);
@@ -467,4 +495,24 @@ describe('a connection', () => {
     expect(answers.match(/Connection: [a-z-]+/g)).toEqual(['Connection: keep-alive', 'Connection: close']);
     await closed(busy);
   });
+});
+
+/** Over TLS, Node ends its side with the client's. */
+test('a client that sends no more gets the answers due; one that stops in a request gets none', async () => {
+  const waiting: Arrival[] = [];
+  const { port, server } = await serveOver(false, { submit: (arrival) => void waiting.push(arrival) });
+  const [done, inHead, inBody] = [
+    await openOver(false, port),
+    await openOver(false, port),
+    await openOver(false, port),
+  ];
+  done.end(post('1'));
+  inHead.end(post('2') + HEAD);
+  inBody.end(post('3') + post('45').slice(0, -1));
+  await vi.waitFor(() => expect(waiting).toHaveLength(3));
+  await Promise.all([closed(inHead), closed(inBody)]);
+  for (const arrival of waiting) arrival.respond(200, 'late', false);
+  expect(await until(done, 1)).toContain('late');
+  await closed(done);
+  await vi.waitFor(() => expect([server.connections.size, server.connections.inFlight]).toEqual([0, 0]));
 });

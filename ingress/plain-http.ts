@@ -1,5 +1,5 @@
 /**
- * HTTP/1.1 over plain TCP, without Node's HTTP server, as long as a connection brings nothing but POST requests with
+ * HTTP/1.1, over TCP or TLS, without Node's HTTP server, as long as a connection brings nothing but POST requests with
  * plain heads (plain-head.ts). Node's streams, timers, events and objects for a request are some 20 µs of CPU more.
  *
  * With the first byte of anything else, once all answers before it have left, a connection is Node's for good: whatever

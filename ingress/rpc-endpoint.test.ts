@@ -11,9 +11,12 @@ import { BodyReader } from './body-reader.ts';
 import { certificateOf, clientCertificateGuard } from './client-certificates.ts';
 import { FairQueue } from './fair-queue.ts';
 import { type HttpServer, listenHttp } from './http-server.ts';
+import type { PlainEndpoint } from './plain-request.ts';
 import { plainEndpoint, type Readiness, type RpcEndpointModules, rpcListener } from './rpc-endpoint.ts';
 
 const MAX_BODY = 100_000;
+
+type RpcBodies = RpcEndpointModules['bodies'] & PlainEndpoint['bodies'];
 
 interface Setup {
   readonly tls?: boolean;
@@ -26,6 +29,19 @@ interface Setup {
   readonly guard?: (socket: Socket, certificate: Buffer | null) => void;
   /** Called when a body has been read, with what hands it over: as if it took long to decompress. */
   readonly hold?: (handOver: () => void) => void;
+}
+
+/** Whatever has been read of a body, it takes its time until it is there. */
+function held(bodies: BodyReader, hold: (handOver: () => void) => void): RpcBodies {
+  return {
+    read: (request, connection, done) => bodies.read(request, connection, (body) => hold(() => done(body))),
+    whole: () => null,
+    begin: (head, connection, sinceMs, done) =>
+      bodies.begin(head, connection, sinceMs, (body) => hold(() => done(body))),
+    take: (read, chunk, borrowed) => bodies.take(read, chunk, borrowed),
+    complete: (read) => bodies.complete(read),
+    finish: (read, outcome) => bodies.finish(read, outcome),
+  };
 }
 
 /** An endpoint whose pipeline answers with the length of the body, unless the test takes its place. */
@@ -47,16 +63,11 @@ async function serve({
     maxBodies: 1000,
     timeoutMs: 60_000,
   });
+  const reader = hold === undefined ? bodies : held(bodies, hold);
   let now = 0;
   const options = { side: 'user', maxBodyBytes: MAX_BODY, readyText } as const;
   const modules: RpcEndpointModules = {
-    bodies:
-      hold === undefined
-        ? bodies
-        : {
-            read: (request, connection, done) =>
-              bodies.read(request, connection, (body) => hold(() => done(body))),
-          },
+    bodies: reader,
     clock: () => {
       now += 1;
       return now;
@@ -91,7 +102,7 @@ async function serve({
     },
     {
       onRequest: rpcListener(options, modules),
-      plain: plainEndpoint(options, bodies, modules),
+      plain: plainEndpoint(options, reader, modules),
       onSecureConnection: guard,
       onEvicted: () => undefined,
     },
