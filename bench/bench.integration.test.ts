@@ -7,13 +7,14 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { freePorts } from '../devnet/ports.ts';
-import type { Bench } from './command.ts';
+import { type Bench, benchAndPublish } from './command.ts';
 import { measureAll, type Plan, QUICK } from './commands/all.ts';
 import { measureAttested } from './commands/attested.ts';
 import { casesOf, measureLoad } from './commands/load.ts';
 import { publish } from './publish.ts';
 import { readReport, surroundings } from './report.ts';
 import { openLab } from './rig.ts';
+import { REFERENCE, type Yardstick } from './yardstick.ts';
 
 const MAIN = join(import.meta.dirname, 'main.ts');
 
@@ -49,10 +50,15 @@ async function folder(): Promise<string> {
   return directory;
 }
 
+/** As of a machine that takes twice as long as the reference machine, whatever this one takes. */
+const HALF_AS_FAST: Yardstick = Object.fromEntries(
+  Object.entries(REFERENCE).map(([name, us]) => [name, us * 2]),
+);
+
 function bench(): Bench {
   const lab = openLab();
   onTestFinished(() => lab.close());
-  return { lab, seed: 'bench test', env: {}, say: () => {} };
+  return { lab, seed: 'bench test', yardstick: HALF_AS_FAST, env: {}, say: () => {} };
 }
 
 /** Seconds when nobody else is at work; many nodes are started one after the other. */
@@ -92,6 +98,10 @@ test('every part runs, loses nothing, and becomes a page and a file that compare
   const stages = sections[1]?.charts.find(({ title }) => title.startsWith('CPU per order by stage'));
   const named = stages?.kind === 'stacked' ? stages.bars[0]?.parts.map(({ name }) => name) : [];
   expect(named).toEqual(expect.arrayContaining(['signature check', 'archive']));
+  // All of a report is set against one yardstick: nothing in it measures the machine once more.
+  const closed = sections[0]?.tables[0];
+  expect(closed?.headings.slice(2, 4)).toEqual(['CPU µs/order', 'on the reference machine']);
+  for (const row of closed?.rows ?? []) expect(row[3]).toBe(Number(row[2]) / 2);
   const memory = sections[0]?.charts.find(({ title }) => title.includes('memory'));
   expect(memory?.kind === 'lines' && memory.series.every(({ points }) => points.length > 0)).toBe(true);
 
@@ -110,6 +120,18 @@ test('every part runs, loses nothing, and becomes a page and a file that compare
     `${base}.json`,
   ]);
   expect(compared.stdout).toMatch(/\d+ of \d+ figures have too few runs to tell/);
+});
+
+test('the yardstick that a measurement is given is the one in the report', {
+  timeout: PATIENCE_MS,
+}, async () => {
+  const out = join(await folder(), 'a');
+  let given: Yardstick | null = null;
+  await benchAndPublish({ seed: 'bench test', set: [], out }, ({ yardstick }) => {
+    given = yardstick;
+    return Promise.resolve([]);
+  });
+  expect((await readReport(`${out}.json`)).yardstick).toEqual(given);
 });
 
 test('any other node runs under the same load: started with the environment that is printed', {

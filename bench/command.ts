@@ -9,6 +9,7 @@ import { type Report, surroundings } from './report.ts';
 import { type Lab, openLab } from './rig.ts';
 import type { Section } from './section.ts';
 import type { Transport } from './subject.ts';
+import type { Yardstick } from './yardstick.ts';
 
 export interface Command {
   readonly name: string;
@@ -22,6 +23,8 @@ export interface Command {
 export interface Bench {
   readonly lab: Lab;
   readonly seed: string;
+  /** The report's: whoever sets a figure against the reference machine takes this one. */
+  readonly yardstick: Yardstick;
   /** Settings for the node. */
   readonly env: Readonly<Record<string, string>>;
   /** main.ts of another checkout. */
@@ -62,17 +65,22 @@ export async function benchAndPublish(
   measure: (bench: Bench) => Promise<readonly Section[]>,
 ): Promise<number> {
   const around = surroundings(values.seed);
-  const sections = await withBench(values, measure);
+  const sections = await withBench(values, around.yardstick, measure);
   return publishTo({ ...around, sections }, values.out);
 }
 
 /** Runs measurements in a fresh lab. */
-export async function withBench<T>(values: CommonValues, measure: (bench: Bench) => Promise<T>): Promise<T> {
+export async function withBench<T>(
+  values: CommonValues,
+  yardstick: Yardstick,
+  measure: (bench: Bench) => Promise<T>,
+): Promise<T> {
   const lab = openLab();
   try {
     return await measure({
       lab,
       seed: values.seed,
+      yardstick,
       env: Object.fromEntries(values.set.map(settingOf)),
       ...(values.entry !== undefined && { entry: resolve(values.entry) }),
       say,

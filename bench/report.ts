@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import type { Figure, Section } from './section.ts';
-import { measureYardstick } from './yardstick.ts';
+import { measureYardstick, slowness, type Yardstick } from './yardstick.ts';
 
 export interface Report {
   readonly schema: 1;
@@ -16,11 +16,11 @@ export interface Report {
   readonly command: string;
   readonly seed: string;
   /** What this machine takes for work that does not change, microseconds: see yardstick.ts. */
-  readonly yardstick: Readonly<Record<string, number>>;
+  readonly yardstick: Yardstick;
   readonly sections: readonly Section[];
 }
 
-/** Where, with what and how fast. Takes half a second: measure it before the load. */
+/** Where, with what and how fast. Takes a second and more: measure it before the load. */
 export function surroundings(seed: string): Omit<Report, 'sections'> {
   return {
     schema: 1,
@@ -35,10 +35,10 @@ export function surroundings(seed: string): Omit<Report, 'sections'> {
   };
 }
 
-/** One line on where and with what. */
+/** One line on where, with what and how fast. */
 export function surroundingsLine(report: Omit<Report, 'sections'>): string {
-  const { machine } = report;
-  return `${machine.cpu}, ${machine.cores} cores, ${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB, Node ${report.nodeVersion}, ${report.platform}, commit ${report.commit ?? 'unknown'}, seed ${report.seed}`;
+  const { machine, yardstick } = report;
+  return `${machine.cpu}, ${machine.cores} cores, ${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB, Node ${report.nodeVersion}, ${report.platform}, commit ${report.commit ?? 'unknown'}, seed ${report.seed}; work takes ${slowness(yardstick).toFixed(2)} times as long as on the reference machine`;
 }
 
 /** @returns every figure of all sections. */

@@ -26,7 +26,7 @@ import { figuresOfReport, surroundings } from '../report.ts';
 import { type PeerKind, type Rig, startRig } from '../rig.ts';
 import type { Section } from '../section.ts';
 import type { ForeignNodeOptions, Transport } from '../subject.ts';
-import { measureYardstick, slowness } from '../yardstick.ts';
+import { slowness } from '../yardstick.ts';
 
 export const name = 'load';
 
@@ -123,7 +123,7 @@ export async function run(args: readonly string[]): Promise<number> {
   if (values.against === undefined) return benchAndPublish(values, (bench) => measureLoad(bench, plan));
 
   const around = surroundings(values.seed);
-  const both = await withBench({ ...values, set: values.set }, async (bench) => {
+  const both = await withBench(values, around.yardstick, async (bench) => {
     const other: Bench = { ...bench, entry: values.against ?? '' };
     return interleaved([other, bench], plan);
   });
@@ -199,7 +199,6 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
     openOrders,
   );
 
-  const factor = slowness(measureYardstick());
   const results = benches.map(() =>
     plan.cases.map((one): CaseRuns => ({ case: one, closed: [], open: [], stages: null })),
   );
@@ -218,7 +217,12 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
     }
   }
   return results.map((runs) =>
-    loadSections({ runs, plan, meanBytes: { closed: closedBytes, open: openBytes }, slowness: factor }),
+    loadSections({
+      runs,
+      plan,
+      meanBytes: { closed: closedBytes, open: openBytes },
+      slowness: slowness(first.yardstick),
+    }),
   );
 }
 
