@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
 import { casesOf } from './commands/load.ts';
 import { figuresOfWaits } from './latency.ts';
-import { type CaseRuns, caseTitle, medianCurve, shardsTable, stageBars } from './load-section.ts';
+import { type CaseRuns, caseTitle } from './load-cases.ts';
+import { medianCurve, stageBars } from './load-charts.ts';
+import { shardsTable } from './load-tables.ts';
 import type { RunFigures } from './run-figures.ts';
 
 test('a curve of several runs is their median, point by point', () => {

@@ -1,4 +1,5 @@
 /** What a process has used so far, read from Linux's /proc: costs the process itself nothing. */
+import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 
 export interface ProcessFigures {
@@ -23,18 +24,33 @@ export async function processFigures(pid: number): Promise<ProcessFigures> {
   const threads = await readdir(`/proc/${pid}/task`);
   const times = await Promise.all(threads.map((thread) => threadTime(`/proc/${pid}/task/${thread}`)));
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  const kilobytes = (field: string) =>
-    Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0);
   const cpuByThreadUs: Record<string, number> = {};
   for (const { name, us } of times) cpuByThreadUs[name] = (cpuByThreadUs[name] ?? 0) + us;
   return {
     cpuUs: times.reduce((sum, { us }) => sum + us, 0),
     cpuByThreadUs,
-    rssBytes: kilobytes('VmRSS') * 1024,
-    peakRssBytes: kilobytes('VmHWM') * 1024,
+    rssBytes: bytesOf(status, 'VmRSS'),
+    peakRssBytes: bytesOf(status, 'VmHWM'),
     fds: (await readdir(`/proc/${pid}/fd`)).length,
     threads: threads.length,
   };
+}
+
+/**
+ * Memory of a process now, bytes; null when it has ended. For looks during a run: all figures of a process take a core for
+ * a millisecond, and whoever is measured may be waiting for it.
+ */
+export function residentBytes(pid: number): number | null {
+  try {
+    return bytesOf(readFileSync(`/proc/${pid}/status`, 'utf8'), 'VmRSS');
+  } catch {
+    return null;
+  }
+}
+
+/** @returns a field of /proc/PID/status that counts kilobytes; 0 without it. */
+function bytesOf(status: string, field: string): number {
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0) * 1024;
 }
 
 /** A thread may end between the listing and the look: then it is left out. */

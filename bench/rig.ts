@@ -17,7 +17,7 @@ import type { HeldFigures } from './hook-client.ts';
 import { type LatencyFigures, latencyFigures } from './latency.ts';
 import type { LoadCalls } from './load.ts';
 import { type Burst, joined, type OpenLoop, type RunResult } from './load-generator.ts';
-import { type ProcessFigures, processFigures, threadTimesBetween } from './process-figures.ts';
+import { type ProcessFigures, processFigures, residentBytes, threadTimesBetween } from './process-figures.ts';
 import { figuresOf, type RunFigures } from './run-figures.ts';
 import type { Received, SinksCalls } from './sinks.ts';
 import { stagesOf } from './stages.ts';
@@ -282,18 +282,16 @@ class StartedRig implements Rig {
 
   async #measure(part: Part, run: () => Promise<RunResult>): Promise<Measured> {
     const { sinks } = this.#lab;
-    const { hook } = this.subject;
+    const { hook, pid } = this.subject;
     await sinks.call('reset');
     await hook?.ask('loop');
     const before = await this.#used();
     const memory: [number, number][] = [];
     const startedMs = performance.now();
     const sampler = setInterval(() => {
-      this.process().then(
-        (now) => now !== null && memory.push([(performance.now() - startedMs) / 1000, now.rssBytes]),
-        // It has ended: the run itself will tell.
-        () => {},
-      );
+      // Null when it has ended, which the run itself will tell.
+      const bytes = pid === null ? null : residentBytes(pid);
+      if (bytes !== null) memory.push([(performance.now() - startedMs) / 1000, bytes]);
     }, SAMPLE_MS);
     try {
       const result = await run();

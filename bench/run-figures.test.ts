@@ -56,6 +56,7 @@ test('a run counts from when orders were due, and its rate from the first sendin
     toAnswer: { p50: 2, count: 4 },
     sentToAnswer: { p50: 1.9 },
     toBuilder: { max: 0.75 },
+    sentToBuilder: { max: 0.65 },
     peakRssBytes: 2,
     loopDelay: null,
     pauses: null,

@@ -26,6 +26,8 @@ export interface RunFigures {
   readonly toPeers: readonly LatencyFigures[];
   /** From when an order was due to its sending: no connection was free, or the generator itself was late. */
   readonly dueToSent: LatencyFigures;
+  /** From when an order was sent: what the generator was late with is not in it. */
+  readonly sentToBuilder: LatencyFigures;
   /** From when an order was sent to its success. */
   readonly sentToAnswer: LatencyFigures;
   /** From when an order was sent to its refusal. */
@@ -106,6 +108,7 @@ export function figuresOf({ result, received, before, after, loops, memory }: Ru
     toAnswer,
     toPeers: peers.map((times) => latencyFigures(dueUs, times)),
     dueToSent: latencyFigures(dueUs, sentUs),
+    sentToBuilder: latencyFigures(sentUs, builder),
     sentToAnswer: latencyFigures(sentUs, answeredUs),
     sentToRefusal: latencyFigures(sentUs, refusedUs),
     lostToBuilder: lostOf(answeredUs, builder),

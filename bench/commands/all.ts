@@ -1,6 +1,6 @@
 /** The whole bench: one report with everything in it. */
 import { type Bench, benchAndPublish, COMMON_HELP, COMMON_OPTIONS, optionsOf } from '../command.ts';
-import type { LoadPlan } from '../load-section.ts';
+import type { LoadPlan } from '../load-cases.ts';
 import type { Section } from '../section.ts';
 import { type BurstPlan, measureBurst } from './burst.ts';
 import { type LimitPlan, measureLimit } from './limit.ts';

@@ -21,7 +21,8 @@ import {
   withBench,
 } from '../command.ts';
 import { compareFigures, comparisonTable, comparisonText } from '../compare.ts';
-import { type Case, type CaseRuns, caseTitle, type LoadPlan, loadSections } from '../load-section.ts';
+import { type Case, type CaseRuns, caseTitle, type LoadPlan } from '../load-cases.ts';
+import { loadSections } from '../load-section.ts';
 import { figuresOfReport, surroundings } from '../report.ts';
 import { type PeerKind, type Rig, startRig } from '../rig.ts';
 import type { Section } from '../section.ts';
@@ -216,8 +217,10 @@ async function interleaved(benches: readonly Bench[], plan: LoadPlan): Promise<S
       }
     }
   }
+  const timerSlackNs = await lab.load.call('timerSlackNs');
   return results.map((runs) =>
     loadSections({
+      timerSlackNs,
       runs,
       plan,
       meanBytes: { closed: closedBytes, open: openBytes },
