@@ -39,7 +39,15 @@ const TINY: Plan = {
     leastGoodput: 0,
     mostP99Ms: 60_000,
   },
-  burst: { connections: 40, each: 2, steadyRate: 50, transports: ['https'], repeats: 1 },
+  burst: {
+    connections: 40,
+    each: 2,
+    steadyRate: 50,
+    warmUp: 200,
+    first: false,
+    transports: ['https'],
+    repeats: 1,
+  },
   soak: { seconds: 6, rate: 100, peers: 0, bodyBytes: 2_000 },
   micro: { only: 'dedupe', measureMs: 5, repeats: 1 },
 };

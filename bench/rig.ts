@@ -68,9 +68,13 @@ export interface Part {
   readonly count: number;
 }
 
-export interface BurstOptions extends Burst {
+/** Connection c sends orders `from + c * each` and on of the set. */
+export interface Crowd extends Burst {
   readonly set: string;
   readonly from: number;
+}
+
+export interface BurstOptions extends Crowd {
   /** What the second generator sends meanwhile: the orders behind the burst's. */
   readonly steady: { readonly count: number; readonly rate: number; readonly connections: number };
 }
@@ -80,6 +84,7 @@ export interface BurstFigures {
   readonly all: RunFigures;
   readonly burstToBuilder: LatencyFigures;
   readonly burstToAnswer: LatencyFigures;
+  /** Of the steady orders that were due while the burst lasted. */
   readonly steadyToBuilder: LatencyFigures;
   readonly steadyToAnswer: LatencyFigures;
 }
@@ -88,6 +93,8 @@ export interface Rig {
   readonly subject: Subject;
   /** Open loop, or closed where it is null. */
   run(part: Part, loop: OpenLoop | null): Promise<RunFigures>;
+  /** New connections at once, to warm up what takes them. */
+  crowd(crowd: Crowd): Promise<void>;
   /** New connections at once, beside those that are open. */
   burst(options: BurstOptions): Promise<BurstFigures>;
   /** Closed loop under a CPU profiler. @returns microseconds per order by stage, other threads by their names. */
@@ -193,6 +200,11 @@ class StartedRig implements Rig {
     return figures;
   }
 
+  async crowd({ set, from, connections, each }: Crowd): Promise<void> {
+    const part = { set, from, count: connections * each };
+    await this.#measure(part, () => this.#lab.load.call('burst', set, from, { connections, each }));
+  }
+
   async burst({ set, from, connections, each, steady }: BurstOptions): Promise<BurstFigures> {
     const burstOrders = connections * each;
     const part = { set, from, count: burstOrders + steady.count };
@@ -200,14 +212,21 @@ class StartedRig implements Rig {
     await beside.call('connect', this.subject.target, { connections: steady.connections, inFlight: 1 });
     const { figures, result, received } = await this.#measure(part, async () => {
       const there = beside.call('run', set, from + burstOrders, steady.count, { rate: steady.rate });
-      // The burst comes when a quarter of the steady orders are through.
-      await new Promise((resolve) => setTimeout(resolve, (steady.count / steady.rate / 4) * 1000));
+      // The burst comes when half of the steady orders are through: by then who sends them is no newcomer any more.
+      await new Promise((resolve) => setTimeout(resolve, (steady.count / steady.rate / 2) * 1000));
       return joined(await load.call('burst', set, from, { connections, each }), await there);
     });
     await beside.call('disconnect');
     const [builder = new Float64Array(part.count)] = received.receivedUs;
-    const cut = (times: Float64Array, ofBurst: boolean) =>
-      ofBurst ? times.subarray(0, burstOrders) : times.subarray(burstOrders);
+    const beganUs = result.dueUs[0] ?? 0;
+    const endedUs = result.answeredUs
+      .subarray(0, burstOrders)
+      .reduce((last, us) => (us > last ? us : last), 0);
+    const counts = (index: number, ofBurst: boolean) => {
+      const dueUs = result.dueUs[index] ?? 0;
+      return ofBurst ? index < burstOrders : index >= burstOrders && dueUs >= beganUs && dueUs <= endedUs;
+    };
+    const cut = (times: Float64Array, ofBurst: boolean) => times.filter((_, index) => counts(index, ofBurst));
     const latency = (to: Float64Array, ofBurst: boolean) =>
       latencyFigures(cut(result.dueUs, ofBurst), cut(to, ofBurst));
     return {

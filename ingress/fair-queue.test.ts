@@ -103,6 +103,18 @@ describe('FairQueue', () => {
     expect(out.filter((item) => item === 'first')).toHaveLength(4);
   });
 
+  test('to become known does not end the burst of what a connection has waiting', () => {
+    const { queue, clock, turn } = harness(1e9, 1000, 10);
+    for (let i = 0; i < 200; i += 1) queue.offer(A, 'users', `a${i}`, 100);
+    clock.now = 990;
+    turn();
+    // A second after its first turn it takes what waits to the lane of known connections, which was empty until then.
+    clock.now = 1002;
+    turn();
+    expect(queue.waitMs).toBeGreaterThan(10);
+    expect(queue.refusal(A, 'users', 100)).toBeNull();
+  });
+
   test('where every turn takes long, who waits for answers is taken behind few connections, who sends on is not', () => {
     const { queue, clock, turn } = harness(1e9, 1000, 10);
     const patient = { inFlight: 1 };

@@ -101,7 +101,7 @@ export interface Shard {
 /** Public keys of signers kept, about 300 bytes each. */
 const SIGNER_CACHE = 65_536;
 /** Listening sockets of each API, so that a thousand new connections get their turns. */
-const LISTENERS = 16;
+const LISTENERS = 32;
 const LEAST_LISTENERS = 4;
 const HEAD_TIMEOUT_MS = 10_000;
 /** Most request bodies being read at once on both APIs. */

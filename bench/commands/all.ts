@@ -67,7 +67,15 @@ export const FULL: Plan = {
     leastGoodput: 0.5,
     mostP99Ms: 250,
   },
-  burst: { connections: 1_000, each: 5, steadyRate: 500, transports: ['http', 'https'], repeats: 5 },
+  burst: {
+    connections: 1_000,
+    each: 5,
+    steadyRate: 500,
+    warmUp: 8_000,
+    first: false,
+    transports: ['http', 'https'],
+    repeats: 5,
+  },
   soak: { seconds: 200, rate: 2_000, peers: 2, bodyBytes: 'field' },
   micro: { only: '', measureMs: 300, repeats: 5 },
 };
@@ -85,7 +93,7 @@ export const QUICK: Plan = {
   limit: { ...FULL.limit, start: 2_000, most: 8_000, seconds: 1, repeats: 1 },
   // A step so short is mostly its beginning.
   saturation: { ...FULL.saturation, times: [1, 10, 50], seconds: 1, mostP99Ms: 1_000 },
-  burst: { ...FULL.burst, transports: ['http'], repeats: 1 },
+  burst: { ...FULL.burst, warmUp: 2_000, transports: ['http'], repeats: 1 },
   soak: { ...FULL.soak, seconds: 18, rate: 1_000 },
   micro: { ...FULL.micro, measureMs: 40, repeats: 1 },
 };

@@ -2,6 +2,7 @@
  * `burst`: a thousand clients that connect at the same moment, beside a few that have been there before. Neither may
  * starve the other.
  */
+import { availableParallelism } from 'node:os';
 import {
   type Bench,
   benchAndPublish,
@@ -28,7 +29,8 @@ Usage: npm run bench -- burst [options]
 
   --connections N   new connections (default 1000)
   --each N          orders on each, one after the other (default 5)
-  --steady R        orders per second of the clients that are there before, for two seconds (default 500)
+  --steady R        orders per second of the clients that are there before, for four seconds (default 500)
+  --first           the node's first burst, instead of one that comes after another
   --transports LIST http, https, h2 (default http,https)
   --repeats N       (default 5)
 ${COMMON_HELP}
@@ -38,14 +40,17 @@ export interface BurstPlan {
   readonly connections: number;
   readonly each: number;
   readonly steadyRate: number;
+  /** Orders before, for each thread that takes them: each compiles for itself. */
+  readonly warmUp: number;
+  /** No burst before the measured one: nothing of what takes connections is compiled then. */
+  readonly first: boolean;
   readonly transports: readonly Transport[];
   readonly repeats: number;
 }
 
 const BODY_BYTES = 3_279;
-const STEADY_SECONDS = 2;
+const STEADY_SECONDS = 4;
 const STEADY_CONNECTIONS = 16;
-const WARM_UP = 2_000;
 
 export async function run(args: readonly string[]): Promise<number> {
   const { values } = optionsOf(args, {
@@ -53,6 +58,7 @@ export async function run(args: readonly string[]): Promise<number> {
     connections: { type: 'string', default: '1000' },
     each: { type: 'string', default: '5' },
     steady: { type: 'string', default: '500' },
+    first: { type: 'boolean', default: false },
     transports: { type: 'string' },
     repeats: { type: 'string' },
   });
@@ -60,6 +66,8 @@ export async function run(args: readonly string[]): Promise<number> {
     connections: whole('--connections', values.connections),
     each: whole('--each', values.each),
     steadyRate: positive('--steady', values.steady),
+    first: values.first,
+    warmUp: values.quick ? 2_000 : 8_000,
     transports: transportList(values.transports ?? (values.quick ? 'http' : 'http,https')),
     repeats: whole('--repeats', values.repeats ?? (values.quick ? '1' : '5')),
   };
@@ -69,7 +77,11 @@ export async function run(args: readonly string[]): Promise<number> {
 export async function measureBurst(bench: Bench, plan: BurstPlan): Promise<Section> {
   const steady = Math.round(plan.steadyRate * STEADY_SECONDS);
   const burst = plan.connections * plan.each;
-  const total = WARM_UP + burst + steady;
+  // As many as the node takes that is not told.
+  const shards = Number(bench.env.SHARDS) || availableParallelism();
+  const warmUp = shards * plan.warmUp;
+  const before = warmUp + (plan.first ? 0 : burst);
+  const total = before + burst + steady;
   bench.say(`making and signing ${total} orders`);
   const settings = { seed: bench.seed, methods: 'bundles', bodyBytes: BODY_BYTES } as const;
   await bench.lab.prepare('burst', settings, total);
@@ -89,13 +101,15 @@ export async function measureBurst(bench: Bench, plan: BurstPlan): Promise<Secti
         ...(bench.entry !== undefined && { entry: bench.entry }),
       });
       try {
-        await rig.run({ set: 'burst', from: 0, count: WARM_UP }, null);
+        await rig.run({ set: 'burst', from: 0, count: warmUp }, null);
+        const { connections, each } = plan;
+        if (!plan.first) await rig.crowd({ set: 'burst', from: warmUp, connections, each });
         runs.push(
           await rig.burst({
             set: 'burst',
-            from: WARM_UP,
-            connections: plan.connections,
-            each: plan.each,
+            from: before,
+            connections,
+            each,
             steady: { count: steady, rate: plan.steadyRate, connections: STEADY_CONNECTIONS },
           }),
         );
@@ -135,7 +149,7 @@ function burstSection(plan: BurstPlan, results: readonly Result[]): Section {
     id: 'burst',
     title: `${plan.connections} new connections at once`,
     text: [
-      `${plan.connections} clients connect at the same moment and send ${plan.each} orders each, one when the one before is answered; the first counts from the moment of the burst, before anything is connected. Beside them ${STEADY_CONNECTIONS} connections of another process, which were there before, send ${plan.steadyRate} orders/s. ${runsInWords(plan.repeats)}, each with a fresh node.`,
+      `${plan.connections} clients connect at the same moment and send ${plan.each} orders each, one when the one before is answered; the first counts from the moment of the burst, before anything is connected. Beside them ${STEADY_CONNECTIONS} connections of another process, which were there before, send ${plan.steadyRate} orders/s; of theirs those count that are due while the burst lasts. Warmed up with ${plan.warmUp} orders for each thread that takes them${plan.first ? '' : ' and a burst before'}. ${runsInWords(plan.repeats)}, each with a fresh node.`,
     ],
     charts: [
       {
