@@ -79,6 +79,11 @@ const ANSWERS: Readonly<Record<Refusal, Answer>> = {
 /** A frame is sent as soon as it is so long; what comes after it goes into the next. */
 const FRAME_BYTES = 65_536;
 const HELLO_TIMEOUT_MS = 5_000;
+/**
+ * Read at once: acknowledgements of 21 bytes. Frames are read before the next bytes come, so that one buffer serves for
+ * good; a buffer and an event for each acknowledgement cost more than reading it.
+ */
+const READ_BYTES = 4 * 1024;
 
 export class OutgoingStream implements ChannelOwner {
   /** `performance.now()` when it was opened; 0 before. */
@@ -120,7 +125,14 @@ export class OutgoingStream implements ChannelOwner {
     this.#idleMs = idleMs;
     this.#options = options;
     this.#modules = modules;
-    const socket = dialler.dial();
+    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+    const socket = dialler.dial({
+      buffer,
+      callback: (length) => {
+        this.#read(buffer.subarray(0, length));
+        return true;
+      },
+    });
     this.#socket = socket;
     this.#connectTimer = setTimeout(() => this.#fail('connect_timeout'), options.connectTimeoutMs);
     socket.once('secureConnect', () => this.#secured(dialler));
@@ -263,6 +275,12 @@ export class OutgoingStream implements ChannelOwner {
       );
       this.#channel.start();
     }
+  }
+
+  #read(chunk: Buffer): void {
+    // Both sides of the stream are silent until the client has said hello.
+    if (this.#channel === null) this.#fail('unexpected');
+    else this.#channel.read(chunk);
   }
 
   #acknowledged(payload: Buffer): CloseReason | null {
