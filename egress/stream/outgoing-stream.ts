@@ -22,6 +22,7 @@ import {
   encodeOrders,
   FRAME,
   MAX_RECORDS,
+  ordersFrameBytes,
   recordSpace,
 } from '../../pipeline/stream/frames.ts';
 import { type Refusal, refusalOf } from '../../pipeline/stream/refusals.ts';
@@ -30,6 +31,7 @@ import type { Answer } from '../answer.ts';
 import type { Delivery } from '../delivery.ts';
 import { Fifo } from '../fifo.ts';
 import type { TlsDialler } from '../pinned-tls.ts';
+import { KEPT_FRAME_BYTES, KeptFrame } from './kept-frame.ts';
 
 export type StreamDialler = TlsDialler;
 
@@ -325,7 +327,13 @@ export class OutgoingStream implements ChannelOwner {
     this.#batch = [];
     this.#batchBytes = 0;
     const first = this.#window.sent - records.length + 1;
-    this.#channel.send(encodeOrders(this.#modules.clock(), first, records));
+    const sentAtUs = this.#modules.clock();
+    if (this.#channel.buffered > 0 || ordersFrameBytes(records) > KEPT_FRAME_BYTES) {
+      this.#channel.send(encodeOrders(sentAtUs, first, records));
+    } else {
+      const { memory, written } = KeptFrame.take();
+      this.#channel.send(encodeOrders(sentAtUs, first, records, memory), written);
+    }
     this.#owner.sent(records.length);
   }
 

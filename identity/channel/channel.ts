@@ -167,10 +167,13 @@ export class Channel {
     if (this.#options.role === 'client') this.#sayHello(binding);
   }
 
-  /** Sends a frame. */
-  send(frame: Buffer): void {
+  /**
+   * Sends a frame.
+   * @param written called once its memory is not needed any more; with an error, or not at all, when that cannot be told
+   */
+  send(frame: Buffer, written?: (error?: Error | null) => void): void {
     if (this.#state === CLOSED) return;
-    this.#socket.write(frame);
+    this.#socket.write(frame, written);
     if (this.#socket.writableLength > MAX_UNREAD_BYTES && this.#options.role === 'server')
       this.close('unread');
   }
