@@ -22,6 +22,7 @@ import {
   encodeOrders,
   FRAME,
   MAX_RECORDS,
+  ordersFrameBytes,
   recordSpace,
 } from '../../pipeline/stream/frames.ts';
 import { type Refusal, refusalOf } from '../../pipeline/stream/refusals.ts';
@@ -30,6 +31,7 @@ import type { Answer } from '../answer.ts';
 import type { Delivery } from '../delivery.ts';
 import { Fifo } from '../fifo.ts';
 import type { TlsDialler } from '../pinned-tls.ts';
+import { KEPT_FRAME_BYTES, KeptFrame } from './kept-frame.ts';
 
 export type StreamDialler = TlsDialler;
 
@@ -79,6 +81,11 @@ const ANSWERS: Readonly<Record<Refusal, Answer>> = {
 /** A frame is sent as soon as it is so long; what comes after it goes into the next. */
 const FRAME_BYTES = 65_536;
 const HELLO_TIMEOUT_MS = 5_000;
+/**
+ * Read at once: acknowledgements of 21 bytes. Frames are read before the next bytes come, so that one buffer serves for
+ * good; a buffer and an event for each acknowledgement cost more than reading it.
+ */
+const READ_BYTES = 4 * 1024;
 
 export class OutgoingStream implements ChannelOwner {
   /** `performance.now()` when it was opened; 0 before. */
@@ -120,7 +127,14 @@ export class OutgoingStream implements ChannelOwner {
     this.#idleMs = idleMs;
     this.#options = options;
     this.#modules = modules;
-    const socket = dialler.dial();
+    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+    const socket = dialler.dial({
+      buffer,
+      callback: (length) => {
+        this.#read(buffer.subarray(0, length));
+        return true;
+      },
+    });
     this.#socket = socket;
     this.#connectTimer = setTimeout(() => this.#fail('connect_timeout'), options.connectTimeoutMs);
     socket.once('secureConnect', () => this.#secured(dialler));
@@ -265,6 +279,12 @@ export class OutgoingStream implements ChannelOwner {
     }
   }
 
+  #read(chunk: Buffer): void {
+    // Both sides of the stream are silent until the client has said hello.
+    if (this.#channel === null) this.#fail('unexpected');
+    else this.#channel.read(chunk);
+  }
+
   #acknowledged(payload: Buffer): CloseReason | null {
     const ack = decodeAck(payload);
     if (ack === null) return 'malformed';
@@ -307,7 +327,13 @@ export class OutgoingStream implements ChannelOwner {
     this.#batch = [];
     this.#batchBytes = 0;
     const first = this.#window.sent - records.length + 1;
-    this.#channel.send(encodeOrders(this.#modules.clock(), first, records));
+    const sentAtUs = this.#modules.clock();
+    if (this.#channel.buffered > 0 || ordersFrameBytes(records) > KEPT_FRAME_BYTES) {
+      this.#channel.send(encodeOrders(sentAtUs, first, records));
+    } else {
+      const { memory, written } = KeptFrame.take();
+      this.#channel.send(encodeOrders(sentAtUs, first, records, memory), written);
+    }
     this.#owner.sent(records.length);
   }
 

@@ -75,7 +75,7 @@ export interface ChannelOwner {
   opened(far: FarEnd): void;
   /**
    * A frame that is not the channel's own.
-   * @param payload a view; may be kept
+   * @param payload a view of what was given to `read`, or a copy of that
    */
   frame(type: number, payload: Buffer): CloseReason | null;
   /** All frames of what was read in one go have been handed over. */
@@ -123,7 +123,7 @@ export class Channel {
   #frameSinceMs = 0;
   #tickedMs = this.#startedMs;
 
-  /** @param socket after its handshake */
+  /** @param socket after its handshake; what is read from it the owner gives to `read` */
   constructor(socket: TLSSocket, options: ChannelOptions, modules: ChannelModules, owner: ChannelOwner) {
     this.#socket = socket;
     this.#options = options;
@@ -134,7 +134,6 @@ export class Channel {
     this.#reader = new FrameReader(MAX_CONTROL_BYTES, (type, payload) => this.#frame(type, payload));
     this.#timer = setInterval(() => this.#tick(), LIVENESS.tickMs).unref();
     socket.setNoDelay(true);
-    socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('drain', () => {
       if (this.#state === OPEN) this.#owner.drained();
     });
@@ -168,10 +167,13 @@ export class Channel {
     if (this.#options.role === 'client') this.#sayHello(binding);
   }
 
-  /** Sends a frame. */
-  send(frame: Buffer): void {
+  /**
+   * Sends a frame.
+   * @param written called once its memory is not needed any more; with an error, or not at all, when that cannot be told
+   */
+  send(frame: Buffer, written?: (error?: Error | null) => void): void {
     if (this.#state === CLOSED) return;
-    this.#socket.write(frame);
+    this.#socket.write(frame, written);
     if (this.#socket.writableLength > MAX_UNREAD_BYTES && this.#options.role === 'server')
       this.close('unread');
   }
@@ -189,7 +191,8 @@ export class Channel {
     this.#socket.write(encodeHello(signHello(binding, role, hello, this.#modules.signer)));
   }
 
-  #read(chunk: Buffer): void {
+  /** @param chunk as the socket gave it; a view that the owner's `frame` gets is valid as long as it is */
+  read(chunk: Buffer): void {
     if (this.#state === CLOSED) return;
     this.#liveness.heard(performance.now());
     if (this.#state === ADMITTING) {
@@ -207,7 +210,7 @@ export class Channel {
   }
 
   #hold(chunk: Buffer): void {
-    this.#held.push(chunk);
+    this.#held.push(Buffer.from(chunk));
     this.#heldBytes += chunk.length;
     // A client that waits for our hello has nothing to send.
     if (this.#heldBytes > 1024 || this.#held.length > 16) this.close('unexpected');
@@ -273,7 +276,7 @@ export class Channel {
   #readHeld(): void {
     const held = this.#held;
     this.#held = [];
-    for (const chunk of held) this.#read(chunk);
+    for (const chunk of held) this.read(chunk);
   }
 
   #afterHello(type: number, payload: Buffer): CloseReason | null {

@@ -92,6 +92,7 @@ export class IncomingStream implements ChannelOwner {
       modules,
       this,
     );
+    socket.on('data', (chunk: Buffer) => this.#channel.read(chunk));
   }
 
   start(): void {

@@ -24,6 +24,7 @@ import {
   FRAME,
   HEADER_BYTES,
   MAX_CONTROL_BYTES,
+  ordersFrameBytes,
 } from './frames.ts';
 import { decodeRecord, encodeRecord } from './record.ts';
 import { REFUSAL, refusalCode, refusalOf } from './refusals.ts';
@@ -109,6 +110,14 @@ describe('what is encoded is decoded', () => {
     const above = Buffer.alloc(16, 0xff);
     expect([decodeAck(above), decodePing(above.subarray(8)), decodePong(above)]).toEqual([null, null, null]);
     expect(decodeRefused(above.subarray(7))).toBeNull();
+  });
+
+  test('orders are the same bytes in memory that is there, and fill no more of it than they need', () => {
+    const records = [Buffer.from('first'), Buffer.alloc(0), Buffer.from('third')];
+    const memory = Buffer.alloc(ordersFrameBytes(records) + 2, 0xee);
+    const frame = encodeOrders(17, 5, records, memory);
+    expect(frame).toEqual(encodeOrders(17, 5, records));
+    expect(memory).toEqual(Buffer.concat([frame, Buffer.alloc(2, 0xee)]));
   });
 
   test('orders, and nothing that is one byte off', () => {

@@ -57,8 +57,9 @@ export interface Hello extends HelloFields {
   readonly signature: Buffer;
 }
 
-function frame(type: number, payloadBytes: number): Buffer {
-  const bytes = Buffer.allocUnsafe(HEADER_BYTES + payloadBytes);
+function frame(type: number, payloadBytes: number, into: Buffer | null = null): Buffer {
+  const length = HEADER_BYTES + payloadBytes;
+  const bytes = into === null ? Buffer.allocUnsafe(length) : into.subarray(0, length);
   bytes[0] = type;
   bytes.writeUInt32BE(payloadBytes, 1);
   return bytes;
@@ -106,6 +107,13 @@ export function decodeHello(payload: Buffer): Hello | null {
   };
 }
 
+/** @returns length of an orders frame with these records. */
+export function ordersFrameBytes(records: readonly Buffer[]): number {
+  let bytes = ORDERS_HEAD_BYTES;
+  for (const record of records) bytes += recordSpace(record);
+  return bytes;
+}
+
 /** @returns bytes that a record takes in an orders frame. */
 export function recordSpace(record: Buffer): number {
   return RECORD_HEAD_BYTES + record.length;
@@ -117,11 +125,15 @@ export function recordSpace(record: Buffer): number {
  * @param sentAtUs unix microseconds
  * @param first sequence number of the first record; the others follow it
  * @param records at most {@link MAX_RECORDS}
+ * @param into memory for {@link ordersFrameBytes}, at its beginning; new memory unless given
  */
-export function encodeOrders(sentAtUs: number, first: number, records: readonly Buffer[]): Buffer {
-  let space = 0;
-  for (const record of records) space += recordSpace(record);
-  const bytes = frame(FRAME.orders, ORDERS_HEAD_BYTES - HEADER_BYTES + space);
+export function encodeOrders(
+  sentAtUs: number,
+  first: number,
+  records: readonly Buffer[],
+  into: Buffer | null = null,
+): Buffer {
+  const bytes = frame(FRAME.orders, ordersFrameBytes(records) - HEADER_BYTES, into);
   writeUint64(bytes, sentAtUs, HEADER_BYTES);
   writeUint64(bytes, first, HEADER_BYTES + 8);
   bytes.writeUInt16BE(records.length, HEADER_BYTES + 16);
