@@ -82,7 +82,12 @@ async function compose(settings: Settings, log: Logger, closers: Closers): Promi
   }
   const tooMuch = memoryProblem(settings, shards, openFiles);
   if (tooMuch !== null) throw new SettingError(tooMuch);
-  if (backend !== 'native') {
+  if (backend === 'prebuilt') {
+    log.info(
+      { event: 'old curve', reason: backendFailure },
+      'libsecp256k1 is not compiled here: signatures cost 1.7 times as much',
+    );
+  } else if (backend === 'noble') {
     log.error(
       { event: 'slow curve', reason: backendFailure },
       'NO NATIVE libsecp256k1: signatures cost 20 times as much',

@@ -6,6 +6,10 @@ import { backend, backendFailure, loadBackend } from './secp256k1.ts';
 const SEED = 0x5ec9;
 const require = createRequire(import.meta.url);
 const native = loadBackend(require);
+const prebuilt = loadBackend((name) => {
+  if (name.endsWith('.node')) throw new Error('not compiled');
+  return require(name);
+});
 const noble = loadBackend(() => {
   throw new Error('no addon for this machine');
 });
@@ -33,40 +37,63 @@ function hex(bytes: Uint8Array | null): string | null {
 }
 
 describe('which library runs', () => {
-  test('the native one on this machine', () => {
-    expect(backend).toBe('native');
+  test('the one compiled on this machine', () => {
     expect(backendFailure).toBeUndefined();
+    expect(backend).toBe('native');
   });
 
-  test('noble, with the reason, when the addon cannot be loaded', () => {
+  test('the older one of npm, with the reason, where none was compiled', () => {
+    expect(prebuilt.backend).toBe('prebuilt');
+    expect(prebuilt.backendFailure).toBe('not compiled');
+  });
+
+  test('noble, with the reasons, when no addon can be loaded', () => {
     expect(noble.backend).toBe('noble');
-    expect(noble.backendFailure).toBe('no addon for this machine');
+    expect(noble.backendFailure).toBe('no addon for this machine; no addon for this machine');
   });
 
-  test('noble when the addon lacks a function', () => {
-    expect(loadBackend(() => ({})).backendFailure).toBe('libsecp256k1 lacks a function');
+  test('the next when an addon lacks a function', () => {
+    expect(loadBackend(() => ({})).backendFailure).toBe(
+      'libsecp256k1 lacks a function; npm secp256k1 lacks a function',
+    );
   });
 
-  test('noble when the addon answers wrongly', () => {
-    const real: Record<string, unknown> = require('secp256k1/bindings.js');
-    const broken = loadBackend(() => ({ ...real, ecdsaVerify: () => true }));
-    expect(broken.backend).toBe('noble');
-    expect(broken.backendFailure).toBe('libsecp256k1 failed its known-answer test');
+  test.each([
+    ['./native/secp256k1.node', 'verify', 'prebuilt'],
+    ['secp256k1/bindings.js', 'ecdsaVerify', 'native'],
+  ])('not one that answers wrongly: %s', (wrong, name, next) => {
+    const loaded = loadBackend((module) => {
+      const real = require(module) as Record<string, unknown>;
+      return module === wrong ? { ...real, [name]: () => true } : real;
+    });
+    expect(loaded.backend).toBe(next);
+  });
+
+  test('noble when both answer wrongly', () => {
+    const loaded = loadBackend((module) => ({
+      ...(require(module) as Record<string, unknown>),
+      verify: () => true,
+      ecdsaVerify: () => true,
+    }));
+    expect(loaded.backend).toBe('noble');
+    expect(loaded.backendFailure).toContain('failed its known-answer test');
   });
 });
 
-describe('native and noble agree', () => {
+describe('all libraries agree', () => {
   test('on public keys, signatures and recovery of what they signed', () => {
     fc.assert(
       fc.property(bytes32, privateKeys, (digest, key) => {
         const signed = native.sign(digest, key);
-        const reference = noble.sign(digest, key);
-        expect(hex(signed.signature)).toBe(hex(reference.signature));
-        expect(signed.recovery).toBe(reference.recovery);
+        for (const reference of [prebuilt, noble]) {
+          const { signature, recovery } = reference.sign(digest, key);
+          expect(hex(signed.signature)).toBe(hex(signature));
+          expect(signed.recovery).toBe(recovery);
+        }
         expect(toNumber(signed.signature.subarray(32)) <= HALF_ORDER).toBe(true);
         const publicKey = native.publicKey(key);
         expect(hex(noble.publicKey(key))).toBe(hex(publicKey));
-        for (const library of [native, noble]) {
+        for (const library of [native, prebuilt, noble]) {
           expect(hex(library.recover(digest, signed.signature, signed.recovery))).toBe(hex(publicKey));
           expect(library.verify(digest, signed.signature, publicKey)).toBe(true);
         }
@@ -81,9 +108,11 @@ describe('native and noble agree', () => {
         const signature = Buffer.concat([r, s]);
         const recovered = native.recover(digest, signature, recovery);
         expect(hex(noble.recover(digest, signature, recovery))).toBe(hex(recovered));
+        expect(hex(prebuilt.recover(digest, signature, recovery))).toBe(hex(recovered));
         const publicKey = recovered ?? native.publicKey(digest);
         const valid = native.verify(digest, signature, publicKey);
         expect(noble.verify(digest, signature, publicKey)).toBe(valid);
+        expect(prebuilt.verify(digest, signature, publicKey)).toBe(valid);
         expect(valid).toBe(recovered !== null && toNumber(s) <= HALF_ORDER);
       }),
       { seed: SEED, numRuns: 150 },
@@ -93,6 +122,7 @@ describe('native and noble agree', () => {
 
 describe.each([
   ['native', native],
+  ['prebuilt', prebuilt],
   ['noble', noble],
 ])('%s', (_name, library) => {
   const digest = Buffer.alloc(32, 7);
@@ -122,5 +152,12 @@ describe.each([
     expect(() => library.verify(digest.subarray(1), signature, library.publicKey(key))).toThrow();
     expect(() => library.recover(digest, signature.subarray(1), 0)).toThrow();
     expect(() => library.sign(digest.subarray(1), key)).toThrow();
+  });
+
+  test('says false for a public key that is no point', () => {
+    const { signature } = library.sign(digest, key);
+    const wrong = Buffer.from(library.publicKey(key));
+    wrong[64] = (wrong[64] ?? 0) ^ 1;
+    expect(library.verify(digest, signature, wrong)).toBe(false);
   });
 });

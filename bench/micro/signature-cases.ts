@@ -8,6 +8,7 @@ import { recover } from '../../identity/secp256k1.ts';
 import { createSigner, SignatureVerifier } from '../../identity/signature.ts';
 import { Rejection } from '../../pipeline/errors.ts';
 import { keccak256, keccak256Hex } from '../../pipeline/keccak.ts';
+import { npmLibrary } from '../npm-secp256k1.ts';
 import { caseOf, type MicroCase } from './case.ts';
 
 /** EIP-191 over the body's hash as text (protocol section 3), written apart from the node's. */
@@ -41,10 +42,14 @@ export function signatureCheckCases(
   );
   if (!full) return [chosen];
   const few = inputs.slice(0, 8);
+  const npm = npmLibrary();
   return [
     chosen,
     caseOf(stage, 'native recover every time', false, inputs, ({ body, rs, recovery }) =>
       addressOfPublicKey(recover(digestOf(body), rs, recovery) ?? new Uint8Array(65)),
+    ),
+    caseOf(stage, "npm's library verify, key known", false, inputs, ({ body, rs, publicKey }) =>
+      npm.verify(digestOf(body), rs, publicKey),
     ),
     caseOf(stage, 'noble verify, key known', false, few, ({ body, rs, publicKey }) =>
       noble.verify(rs, digestOf(body), publicKey, { prehash: false }),
@@ -77,9 +82,13 @@ export function signCases(orders: readonly GeneratedOrder[]): MicroCase[] {
   const hashes = orders.map(({ canonical }) => keccak256Hex(canonical));
   const key = Buffer.alloc(32, 7);
   const signer = createSigner(key);
+  const npm = npmLibrary();
   const stage = 'sign for peers, hash known';
   return [
     caseOf(stage, 'native sign', true, hashes, (hash) => signer.signHash(hash)),
+    caseOf(stage, "npm's library sign", false, hashes, (hash) =>
+      npm.sign(keccak256(`\x19Ethereum Signed Message:\n660x${hash}`), key),
+    ),
     caseOf(stage, 'noble sign', false, hashes.slice(0, 8), (hash) =>
       noble.sign(keccak256(`\x19Ethereum Signed Message:\n660x${hash}`), key, {
         prehash: false,

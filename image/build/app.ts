@@ -29,7 +29,7 @@ const APP_SOURCES = [
 const DEVNET_SOURCES = ['devnet/{archive-reader,builder-stand-in}.ts'];
 /** No test, no stand-in, nothing that only a developer's machine runs. */
 const NOT_RUN =
-  /\.(?:test|config)\.ts$|(?:^|\/)testing\/|^identity\/(?:hub|attestation\/mock)\/|^docs\.ts$|^attested\/get-main\.ts$/u;
+  /\.(?:test|config)\.ts$|(?:^|\/)testing\/|^identity\/(?:hub|native|attestation\/mock)\/|^docs\.ts$|^attested\/get-main\.ts$/u;
 const STAND_IN = /standin\.ts$/u;
 
 export interface AppOptions {
