@@ -29,7 +29,8 @@ const DAY_S = 86_400;
 
 const HELP = `Usage: npm run image -- COMMAND [--profile ${profiles.PROFILES.join('|')}] [--out FOLDER]
 
-  lock     resolve all packages anew and write image/lock/ for review (needs the registries)
+  lock     resolve all packages anew and write image/lock/ for review (needs the registries);
+           followed by names (tools, root.main, npm, …) those locks alone
   fetch    bring what the locks name into the store (the only other step that needs them)
   build    build the image from the store; two builds are the same byte for byte
   verify   build again beside --out and compare every output
@@ -57,16 +58,25 @@ function rootRequest(lock: profiles.RootLock): DebianRequest {
   };
 }
 
-async function lock({ store }: Call): Promise<number> {
+async function lock({ store, rest: only }: Call): Promise<number> {
   const epoch = Math.floor(Date.now() / 1000 / DAY_S) * DAY_S;
   const requests = {
     'root.main': rootRequest('main'),
     'root.debug': rootRequest('debug'),
     'root.security': rootRequest('security'),
     'root.testnet': rootRequest('testnet'),
-    tools: { suites: profiles.MAIN_ONLY, packages: profiles.TOOLS_PACKAGES, without: [] },
+    tools: {
+      suites: profiles.MAIN_ONLY,
+      packages: profiles.TOOLS_PACKAGES,
+      without: profiles.TOOLS_LEFT_OUT,
+    },
   };
+  const names = [...Object.keys(requests), 'npm'];
+  const unknown = only.find((name) => !names.includes(name));
+  if (unknown !== undefined) return usage(`there is no lock ${unknown}, but ${names.join(', ')}`);
+  const isWanted = (name: string): boolean => only.length === 0 || only.includes(name);
   for (const [name, request] of Object.entries(requests)) {
+    if (!isWanted(name)) continue;
     const { suites } = request;
     progress(`resolving ${name} in ${suites.join(', ')}`);
     const fresh = await makeDebianLock(store, request, epoch);
@@ -76,6 +86,7 @@ async function lock({ store }: Call): Promise<number> {
     const same = JSON.stringify(before?.packages) === JSON.stringify(fresh.packages);
     writeLock(file, same && before !== undefined ? { ...fresh, epoch: before.epoch } : fresh);
   }
+  if (!isWanted('npm')) return 0;
   progress('the packages of npm');
   writeLock(
     join(LOCKS, 'npm.json'),

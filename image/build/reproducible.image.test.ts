@@ -22,7 +22,7 @@ const SOURCES = join(import.meta.dirname, '../..');
 
 /** The project's sources elsewhere, in another order on disk, and so the packages in its locks. */
 function copySources(target: string): void {
-  const files = globSync('**/*.{ts,json}', {
+  const files = globSync('**/*.{ts,json,c,h}', {
     cwd: SOURCES,
     exclude: (path) => path === 'node_modules',
   });

@@ -65,6 +65,18 @@ export async function unpackRoot(image: string, tools: string, folder: string): 
   });
 }
 
+/**
+ * The secp256k1 library that the node of an unpacked root takes, with the root's own Node and C library.
+ * @param folder with the unpacked root in it
+ * @returns `native`, or another with the reason
+ */
+export async function backendIn(folder: string, tools: string): Promise<string> {
+  const script = `import { backend, backendFailure } from '/usr/lib/orderflow/identity/secp256k1.js';
+process.stdout.write(backendFailure === undefined ? backend : backend + ': ' + backendFailure);`;
+  const command = ['chroot', '/work2/root', '/usr/bin/node', '--input-type=module', '--eval', script];
+  return runTool(command, { tools, mounts: { '/work2': folder } });
+}
+
 /** How exposed systemd takes units to be, 0 to 10, by unit. @param folder with the unpacked root in it */
 export async function exposureOf(
   folder: string,

@@ -320,6 +320,15 @@ describe('what is closed off', () => {
     expect(await world.machine.report('exists', '/.extra')).toBe(false);
   });
 
+  test('the node runs on the libsecp256k1 that is compiled for the image', async () => {
+    const processes = await world.machine.report<{ pid: number; arguments: string }[]>('processes');
+    const node = processes.find(({ arguments: line }) => line.includes(' /usr/lib/orderflow/main.js'))!;
+    const maps = await world.machine.report<string>('read', `/proc/${node.pid}/maps`);
+    const addons = new Set(maps.match(/\/\S+\.node$/gmu));
+    console.log([...addons].join(', '));
+    expect([...addons]).toEqual(['/usr/lib/orderflow/identity/native/secp256k1.node']);
+  });
+
   test('what root runs, and where it looks for more, only root can write', async () => {
     type Process = { uid: number; program: string; arguments: string };
     const processes = await world.machine.report<Process[]>('processes');

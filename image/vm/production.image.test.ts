@@ -16,7 +16,7 @@ import { programsOf } from '../profiles.ts';
 import { servicesOf } from '../services.ts';
 import { DEVELOPMENT } from '../surroundings.ts';
 import { type Dummies, makeDummies, startReleases } from '../testing/dummies.ts';
-import { exposureOf, filesOf, programsIn, unpackRoot, unwanted } from '../testing/tree.ts';
+import { backendIn, exposureOf, filesOf, programsIn, unpackRoot, unwanted } from '../testing/tree.ts';
 import { answerOf, BOOTED, eventually, World } from '../testing/world.ts';
 import { FORWARDED, onThisSide } from './stand-ins.ts';
 
@@ -93,6 +93,7 @@ test('it is the same twice, and holds neither a stand-in nor a program that is n
     run === undefined ? [] : [unit],
   );
   await unpackRoot(output, inject('tools'), folder);
+  expect(await backendIn(folder, inject('tools'))).toBe('native');
   const exposure = await exposureOf(folder, inject('tools'), units);
   expect([...exposure.keys()].sort()).toEqual([...units].sort());
   for (const [unit, score] of exposure) {
