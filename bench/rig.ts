@@ -18,8 +18,8 @@ import { type LatencyFigures, latencyFigures } from './latency.ts';
 import type { LoadCalls } from './load.ts';
 import { type Burst, joined, type OpenLoop, type RunResult } from './load-generator.ts';
 import { type ProcessFigures, processFigures, residentBytes, threadTimesBetween } from './process-figures.ts';
-import { figuresOf, type RunFigures } from './run-figures.ts';
-import type { Received, SinksCalls } from './sinks.ts';
+import { figuresOf, type RunFigures, type Used } from './run-figures.ts';
+import { type Arrivals, SinkProcesses } from './sink-processes.ts';
 import { stagesOf } from './stages.ts';
 import {
   attachForeignNode,
@@ -38,7 +38,7 @@ export interface Lab {
   readonly load: Child<LoadCalls>;
   /** A second generator, for clients that must not feel what the first one is busy with. */
   readonly steady: Child<LoadCalls>;
-  readonly sinks: Child<SinksCalls>;
+  readonly sinks: SinkProcesses;
   readonly guard: ChildGuard;
   /** Makes a set of orders in a generator, once per name. @returns mean bytes of a body. */
   prepare(set: string, settings: OrderSettings, count: number, where?: 'load' | 'steady'): Promise<number>;
@@ -115,7 +115,7 @@ export function openLab(): Lab {
   const guard = startGuard();
   const load = startChild<LoadCalls>(new URL('./load.ts', import.meta.url));
   const steady = startChild<LoadCalls>(new URL('./load.ts', import.meta.url));
-  const sinks = startChild<SinksCalls>(new URL('./sinks.ts', import.meta.url));
+  const sinks = new SinkProcesses();
   const made = new Map<string, { readonly count: number; readonly meanBytes: number }>();
   return {
     load,
@@ -146,7 +146,7 @@ export async function startRig(lab: Lab, options: RigOptions): Promise<Rig> {
   async function close(): Promise<void> {
     await load.call('disconnect');
     await subject?.stop();
-    await sinks.call('stop');
+    await sinks.stop();
     await hub.close();
     await rm(directory, { recursive: true, force: true });
   }
@@ -175,7 +175,7 @@ export async function startRig(lab: Lab, options: RigOptions): Promise<Rig> {
 
 interface Measured {
   readonly result: RunResult;
-  readonly received: Received;
+  readonly received: Arrivals;
   readonly figures: RunFigures;
 }
 
@@ -243,12 +243,12 @@ class StartedRig implements Rig {
     const perOrder = new Map<string, number>();
     if (hook === null) return perOrder;
     const { load, sinks } = this.#lab;
-    await sinks.call('reset');
+    await sinks.reset();
     const before = await this.process();
     await hook.ask('profile');
     const { answeredUs } = await load.call('run', set, from, count, null);
     const answered = countOf(answeredUs);
-    await sinks.call('settled', answered);
+    await sinks.settled(answered);
     const profiles = await hook.ask('profiled');
     const after = await this.process();
     const add = (stage: string, us: number) =>
@@ -287,10 +287,10 @@ class StartedRig implements Rig {
     const { load, sinks } = this.#lab;
     let { from } = part;
     for (let attempt = 0; attempt < Math.min(PROBE_ATTEMPTS, part.count - 1); attempt++, from++) {
-      await sinks.call('reset');
+      await sinks.reset();
       await load.call('run', part.set, from, 1, null);
-      await sinks.call('settled', 1);
-      const { receivedUs } = await sinks.call('received', from, 1);
+      await sinks.settled(1);
+      const { receivedUs } = await sinks.received(from, 1);
       if (receivedUs.every((times) => !Number.isNaN(times[0]))) {
         this.#proven = true;
         return this.run({ ...part, from: from + 1, count: part.count - (from + 1 - part.from) }, loop);
@@ -302,7 +302,7 @@ class StartedRig implements Rig {
   async #measure(part: Part, run: () => Promise<RunResult>): Promise<Measured> {
     const { sinks } = this.#lab;
     const { hook, pid } = this.subject;
-    await sinks.call('reset');
+    await sinks.reset();
     await hook?.ask('loop');
     const before = await this.#used();
     const memory: [number, number][] = [];
@@ -314,23 +314,23 @@ class StartedRig implements Rig {
     }, SAMPLE_MS);
     try {
       const result = await run();
-      await sinks.call('settled', countOf(result.answeredUs));
+      await sinks.settled(countOf(result.answeredUs));
       const after = await this.#used();
       const loops = (await hook?.ask('loop')) ?? [];
-      const received = await sinks.call('received', part.from, part.count);
+      const received = await sinks.received(part.from, part.count);
       return { result, received, figures: figuresOf({ result, received, before, after, loops, memory }) };
     } finally {
       clearInterval(sampler);
     }
   }
 
-  async #used(): Promise<{ node: ProcessFigures | null; load: ProcessFigures; sinks: ProcessFigures }> {
-    const [node, load, sinks] = await Promise.all([
+  async #used(): Promise<Used> {
+    const [node, load, cpuUs] = await Promise.all([
       this.process(),
       processFigures(this.#lab.load.pid),
-      processFigures(this.#lab.sinks.pid),
+      this.#lab.sinks.cpuUs(),
     ]);
-    return { node, load, sinks };
+    return { node, load, sinks: { cpuUs } };
   }
 }
 
@@ -341,13 +341,15 @@ async function startSinks(lab: Lab, hub: DevelopmentHub, options: RigOptions): P
       createCredentials({ names: ['127.0.0.1'], validityDays: 1, now: Date.now() }),
     ),
   );
-  const [builderPort = 0, ...peerPorts] = await lab.sinks.call(
-    'start',
-    options.orders,
+  const { orders } = options;
+  const ofRecords = options.peerKind === 'stream' && options.peers > 0;
+  const [builderPort = 0, ...peerPorts] = await lab.sinks.start(
+    { orders, ofRecords },
     credentials.map(({ privateKeyPem, certificatePem }, index) => ({
-      key: privateKeyPem,
-      cert: certificatePem,
-      ...(options.peerKind === 'stream' && { streamKey: peerKey(index) }),
+      orders,
+      ofRecords,
+      tls: { key: privateKeyPem, cert: certificatePem },
+      ...(ofRecords && { streamKey: peerKey(index) }),
     })),
   );
   hub.addBuilder({ name: NODE_NAME, dns_name: '127.0.0.1' });

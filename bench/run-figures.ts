@@ -3,7 +3,7 @@ import type { LoopFigures } from './hook-client.ts';
 import { figuresOfWaits, type LatencyFigures, latencyFigures } from './latency.ts';
 import type { RunResult } from './load-generator.ts';
 import { type ProcessFigures, threadTimesBetween } from './process-figures.ts';
-import type { Received } from './sinks.ts';
+import type { Arrivals } from './sink-processes.ts';
 
 export interface RunFigures {
   /** Orders that were due, that were sent, and that got a success. */
@@ -54,7 +54,7 @@ export interface RunFigures {
 
 export interface RunMeasurements {
   readonly result: RunResult;
-  readonly received: Received;
+  readonly received: Arrivals;
   readonly before: Used;
   readonly after: Used;
   /** One per thread of the node; none where it is not ours. */
@@ -62,10 +62,10 @@ export interface RunMeasurements {
   readonly memory: readonly (readonly [number, number])[];
 }
 
-interface Used {
+export interface Used {
   readonly node: ProcessFigures | null;
   readonly load: ProcessFigures;
-  readonly sinks: ProcessFigures;
+  readonly sinks: Pick<ProcessFigures, 'cpuUs'>;
 }
 
 /** Puts a run's measurements together. */

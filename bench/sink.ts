@@ -170,7 +170,7 @@ export async function startSink(options: SinkOptions): Promise<Sink> {
 /** The receiving end of the stream as a node has it, with nothing behind it. */
 function streamsInto(key: Uint8Array, take: (text: Buffer, record: Buffer) => void): StreamServer {
   return createStreamServer(
-    { windowBytes: 4 << 20, maxOrderBytes: 30 << 20 },
+    { windowBytes: 4 << 20, maxOrderBytes: 30 << 20, keepsNothing: true },
     {
       signer: createSigner(key),
       verifier: new SignatureVerifier({ cacheSize: 16 }),

@@ -1,14 +1,15 @@
-/** The sinks' process: one builder over plain HTTP and any number of peers over TLS, see sink.ts. */
+/** A process of sinks: a builder over plain HTTP, or peers over TLS, see sink.ts. */
 import { serveParent } from './child.ts';
-import { type Sink, startSink } from './sink.ts';
+import { type Sink, type SinkOptions, startSink } from './sink.ts';
 
+/** Of each sink of the process, in the order of their start. */
 export interface Received {
-  /** Per sink, the builder first: when each order came, microseconds of clock.ts, NaN = never. */
+  /** When each order came, microseconds of clock.ts, NaN = never. */
   readonly receivedUs: Float64Array[];
+  /** Sink.checksums */
+  readonly checksums: Uint32Array[];
   /** Orders that came again, all sinks together. */
   readonly duplicates: number;
-  /** Orders of which a peer got other bytes than the builder, each peer counted; of those that are looked at (sink.ts). */
-  readonly corrupted: number;
 }
 
 /** Nothing new in this time: what is missing will not come. */
@@ -18,22 +19,9 @@ const LOOK_MS = 20;
 let sinks: Sink[] = [];
 
 const calls = {
-  /**
-   * @param peers with a `streamKey` those that take the order stream beside requests
-   * @returns the builder's port, then each peer's.
-   */
-  async start(
-    orders: number,
-    peers: readonly { key: string; cert: string; streamKey?: Uint8Array }[],
-    where: { readonly host?: string } = {},
-  ): Promise<number[]> {
-    const ofRecords = peers.some(({ streamKey }) => streamKey !== undefined);
-    sinks = await Promise.all([
-      startSink({ orders, ofRecords }),
-      ...peers.map(({ streamKey, ...tls }) =>
-        startSink({ orders, ofRecords, tls, ...where, ...(streamKey === undefined ? {} : { streamKey }) }),
-      ),
-    ]);
+  /** @returns the port of each. */
+  async start(options: readonly SinkOptions[]): Promise<number[]> {
+    sinks = await Promise.all(options.map(startSink));
     return sinks.map((sink) => sink.port);
   },
   /** Waits until every sink has at least `count` different orders, or nothing comes any more. */
@@ -55,8 +43,8 @@ const calls = {
   received(from: number, count: number): Received {
     return {
       receivedUs: sinks.map((sink) => sink.receivedUs.slice(from, from + count)),
+      checksums: sinks.map((sink) => sink.checksums.slice(from, from + count)),
       duplicates: sinks.reduce((sum, sink) => sum + sink.duplicates, 0),
-      corrupted: corruptedOf(sinks, from, count),
     };
   },
   reset(): void {
@@ -68,18 +56,6 @@ const calls = {
   },
 };
 
-/** Of orders that came to the builder and to a peer. */
-function corruptedOf([builder, ...peers]: readonly Sink[], from: number, count: number): number {
-  if (builder === undefined) return 0;
-  let corrupted = 0;
-  for (const peer of peers) {
-    for (let i = from; i < from + count; i++) {
-      const came = !Number.isNaN(builder.receivedUs[i]) && !Number.isNaN(peer.receivedUs[i]);
-      if (came && builder.checksums[i] !== peer.checksums[i]) corrupted++;
-    }
-  }
-  return corrupted;
-}
 export type SinksCalls = typeof calls;
 
 serveParent(calls);

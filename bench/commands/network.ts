@@ -160,15 +160,13 @@ async function measure(network: Network, one: Case, way: string, count: number, 
   ]);
   const [key, farKey] = [randomBytes(32), randomBytes(32)];
   const stream = way === 'stream';
-  const tls = { key: far.privateKeyPem, cert: far.certificatePem };
-  const [, port = 0] = await sinks.call(
-    'start',
-    count,
-    [{ ...tls, ...(stream ? { streamKey: farKey } : {}) }],
-    {
-      host: ADDRESSES[1],
-    },
-  );
+  const sink = {
+    orders: count,
+    tls: { key: far.privateKeyPem, cert: far.certificatePem },
+    host: ADDRESSES[1],
+    ...(stream && { streamKey: farKey }),
+  };
+  const [port = 0] = await sinks.call('start', [sink]);
   const target: PeerAddress = {
     name: 'far',
     address: createSigner(farKey).addressLower,
@@ -190,7 +188,7 @@ async function measure(network: Network, one: Case, way: string, count: number, 
     }
     const { sentUs } = await sending;
     const { receivedUs, duplicates } = await sinks.call('received', 0, count);
-    const arrivedUs = receivedUs[1] ?? new Float64Array(count);
+    const arrivedUs = receivedUs[0] ?? new Float64Array(count);
     const ofInterest = (_: number, i: number) => !network.large || i % LARGE_EVERY !== 0;
     const figures = latencyFigures(sentUs.filter(ofInterest), arrivedUs.filter(ofInterest));
     return { name: one.name, way, figures, duplicates };

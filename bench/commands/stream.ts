@@ -161,15 +161,14 @@ async function measure(bench: Bench, way: Way, peers: number): Promise<Run> {
     const identity = await makeIdentity();
     await register(hub, SENDER, 0, identity.address, identity.credentials.certificatePem);
     const sinkIdentities = await Promise.all(Array.from({ length: Math.max(0, peers - 1) }, makeIdentity));
-    const [builderPort = 0, ...sinkPorts] = await sinks.call(
-      'start',
-      warmUp + orders,
-      sinkIdentities.map(({ key, credentials }) => ({
-        key: credentials.privateKeyPem,
-        cert: credentials.certificatePem,
-        ...(way === 'stream' ? { streamKey: key } : {}),
+    const [builderPort = 0, ...sinkPorts] = await sinks.call('start', [
+      { orders: warmUp + orders },
+      ...sinkIdentities.map(({ key, credentials }) => ({
+        orders: warmUp + orders,
+        tls: { key: credentials.privateKeyPem, cert: credentials.certificatePem },
+        ...(way === 'stream' && { streamKey: key }),
       })),
-    );
+    ]);
     const targets: PeerAddress[] = sinkIdentities.map(({ address, credentials }, i) =>
       targetOf(`sink-${i + 1}`, address, sinkPorts[i] ?? 0, credentials),
     );

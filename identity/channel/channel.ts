@@ -54,6 +54,8 @@ export interface ChannelOptions {
   /** Longest payload of an orders frame once the hellos are exchanged; 0 where none may come. */
   readonly maxOrdersBytes: number;
   readonly helloTimeoutMs: number;
+  /** The owner keeps no payload: copies are made in the same memory each time. */
+  readonly reusesMemory?: boolean;
 }
 
 export interface ChannelModules {
@@ -75,9 +77,10 @@ export interface ChannelOwner {
   opened(far: FarEnd): void;
   /**
    * A frame that is not the channel's own.
-   * @param payload a view of what was given to `read`, or a copy of that
+   * @param payload a view of what was given to `read`, or of a copy
+   * @param own it is of a copy made for this frame alone
    */
-  frame(type: number, payload: Buffer): CloseReason | null;
+  frame(type: number, payload: Buffer, own: boolean): CloseReason | null;
   /** All frames of what was read in one go have been handed over. */
   readEnd(): void;
   /** Called every half a second once open. @returns why the connection must end, or null. */
@@ -131,7 +134,11 @@ export class Channel {
     this.#owner = owner;
     this.#liveness = new Liveness(this.#startedMs);
     // Nothing long is taken of somebody who has not said who he is.
-    this.#reader = new FrameReader(MAX_CONTROL_BYTES, (type, payload) => this.#frame(type, payload));
+    this.#reader = new FrameReader(
+      MAX_CONTROL_BYTES,
+      (type, payload, own) => this.#frame(type, payload, own),
+      options.reusesMemory,
+    );
     this.#timer = setInterval(() => this.#tick(), LIVENESS.tickMs).unref();
     socket.setNoDelay(true);
     socket.on('drain', () => {
@@ -216,7 +223,7 @@ export class Channel {
     if (this.#heldBytes > 1024 || this.#held.length > 16) this.close('unexpected');
   }
 
-  #frame(type: number, payload: Buffer): CloseReason | null {
+  #frame(type: number, payload: Buffer, own: boolean): CloseReason | null {
     this.#frameSinceMs = 0;
     if (!UNCOUNTED.has(type) && ++this.#control > MAX_CONTROL_PER_SECOND) return 'flood';
     switch (this.#state) {
@@ -225,7 +232,7 @@ export class Channel {
       case ADMITTING:
         return 'unexpected';
       case OPEN:
-        return this.#afterHello(type, payload);
+        return this.#afterHello(type, payload, own);
       default:
         return null;
     }
@@ -279,7 +286,7 @@ export class Channel {
     for (const chunk of held) this.read(chunk);
   }
 
-  #afterHello(type: number, payload: Buffer): CloseReason | null {
+  #afterHello(type: number, payload: Buffer, own: boolean): CloseReason | null {
     switch (type) {
       case FRAME.hello:
         return 'unexpected';
@@ -300,7 +307,7 @@ export class Channel {
         this.#end(decodeClose(payload), true);
         return null;
       default:
-        return this.#owner.frame(type, payload);
+        return this.#owner.frame(type, payload, own);
     }
   }
 

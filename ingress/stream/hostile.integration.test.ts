@@ -431,6 +431,32 @@ describe('who it is', () => {
 });
 
 describe('what it sends', () => {
+  test('orders that wait keep their bytes while others are read, whole or in pieces, on any connection', async () => {
+    const server = await startServer();
+    server.settling = false;
+    const streams = [await join(server), await join(server, server.other)];
+    const wanted: string[] = [];
+    for (const [round, first] of [1, 11, 21, 31].entries()) {
+      for (const [index, stream] of streams.entries()) {
+        const from = index * 100 + first;
+        const sent = records.slice(from - 1, from + 9);
+        wanted.push(...sent.map((record) => record.toString('hex')));
+        const frame = encodeOrders(NOW, first, sent);
+        const cut = round % 2 === 0 ? frame.length : 3 + round * 500;
+        stream.write(frame.subarray(0, cut));
+        // Answered when what is before it has been read.
+        const pongs = stream.of(FRAME.pong).length;
+        if (cut === frame.length) stream.write(encodePing(1));
+        else {
+          await new Promise((resolve) => stream.socket.write(frame.subarray(cut), resolve));
+          stream.write(encodePing(1));
+        }
+        await stream.until(() => stream.of(FRAME.pong).length > pongs);
+      }
+    }
+    expect(server.arrivals.map(({ body }) => body.toString('hex'))).toEqual(wanted);
+  });
+
   test.each<[string, CloseReason, (stream: RawStream) => void]>([
     ['a frame longer than may be', 'oversized', (stream) => stream.write(header(FRAME.orders, 1 << 30))],
     ['an unknown frame longer than may be', 'oversized', (stream) => stream.write(header(200, 1 << 20))],

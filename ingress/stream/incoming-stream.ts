@@ -21,6 +21,7 @@ import { decodeRecord, type OrderRecord } from '../../pipeline/stream/record.ts'
 import { refusalCode } from '../../pipeline/stream/refusals.ts';
 import { orderCost, ReceiveWindow } from '../../pipeline/stream/windows.ts';
 import type { Arrival, ShownCertificate, StreamedOrder } from '../../pipeline/submission.ts';
+import { readInto } from '../node-internals.ts';
 
 export interface IncomingOptions {
   /** Credit of the connection, bytes. */
@@ -28,6 +29,8 @@ export interface IncomingOptions {
   /** Longest canonical form that is taken, bytes. */
   readonly maxOrderBytes: number;
   readonly helloTimeoutMs: number;
+  /** Nobody keeps an order, or a part of it, once it has been offered: its bytes are overwritten by the next. */
+  readonly keepsNothing?: boolean;
 }
 
 export interface IncomingModules extends ChannelModules {
@@ -47,6 +50,8 @@ export interface IncomingModules extends ChannelModules {
 /** A listed peer, and what its connection showed; or why there is none. */
 export type Identified = { readonly name: string; readonly certificate: ShownCertificate } | CloseReason;
 
+/** What is read is decoded, or copied, at once: one buffer serves all connections. */
+const READ = Buffer.allocUnsafeSlow(64 * 1024);
 /** A frame that is not full takes one order more; beyond its canonical form a record has the places of its transactions. */
 export const FRAME_OVERHEAD_BYTES = 128 * 1024;
 const ACK_DELAY_MS = 10;
@@ -68,6 +73,7 @@ export class IncomingStream implements ChannelOwner {
   certificate: ShownCertificate | undefined = undefined;
   readonly #options: IncomingOptions;
   readonly #modules: IncomingModules;
+  readonly #socket: TLSSocket;
   readonly #channel: Channel;
   readonly #window: ReceiveWindow;
   #ackTimer: NodeJS.Timeout | null = null;
@@ -76,7 +82,8 @@ export class IncomingStream implements ChannelOwner {
   #charge = 0;
 
   constructor(socket: TLSSocket, options: IncomingOptions, modules: IncomingModules) {
-    const { windowBytes, maxOrderBytes, helloTimeoutMs } = options;
+    const { windowBytes, maxOrderBytes, helloTimeoutMs, keepsNothing = false } = options;
+    this.#socket = socket;
     this.#options = options;
     this.#modules = modules;
     this.#window = new ReceiveWindow(windowBytes);
@@ -88,15 +95,24 @@ export class IncomingStream implements ChannelOwner {
         hello: { features: 0, windowBytes, maxOrderBytes },
         maxOrdersBytes: maxOrderBytes + FRAME_OVERHEAD_BYTES,
         helloTimeoutMs,
+        reusesMemory: keepsNothing,
       },
       modules,
       this,
     );
-    socket.on('data', (chunk: Buffer) => this.#channel.read(chunk));
   }
 
   start(): void {
+    const socket = this.#socket;
     this.#channel.start();
+    const intoOne = readInto(socket, READ, (length) => {
+      this.#channel.read(READ.subarray(0, length));
+      return true;
+    });
+    // What came together with the end of the handshake; and, without that way of reading, all.
+    const early = intoOne ? (socket.read() as Buffer | null) : null;
+    if (early !== null) this.#channel.read(early);
+    if (!intoOne) socket.on('data', (chunk: Buffer) => this.#channel.read(chunk));
   }
 
   /** Orders received that the node is not done with. */
@@ -166,11 +182,11 @@ export class IncomingStream implements ChannelOwner {
     this.#modules.opened(this);
   }
 
-  frame(type: number, payload: Buffer): CloseReason | null {
+  frame(type: number, payload: Buffer, own: boolean): CloseReason | null {
     this.#charge += FRAME_US;
     switch (type) {
       case FRAME.orders:
-        return this.#take(payload);
+        return this.#take(own || this.#options.keepsNothing === true ? payload : Buffer.from(payload));
       case FRAME.ack:
       case FRAME.refused:
       case FRAME.goAway:

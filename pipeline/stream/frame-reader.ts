@@ -5,23 +5,32 @@
 import type { CloseReason } from './close-reasons.ts';
 import { FRAME, HEADER_BYTES, MAX_CONTROL_BYTES } from './frames.ts';
 
-/** @param payload a view: valid as long as it is kept. @returns why the connection must end, or null. */
-export type OnFrame = (type: number, payload: Buffer) => CloseReason | null;
+/**
+ * @param payload a view: of the chunk, or of what was collected
+ * @param own its memory was collected for this frame alone, and may be kept; of a chunk only who gave it knows
+ * @returns why the connection must end, or null
+ */
+export type OnFrame = (type: number, payload: Buffer, own: boolean) => CloseReason | null;
 
 const EMPTY = Buffer.alloc(0);
 const FIRST_BYTES = 4096;
+/** More of it is not kept for the next frame. */
+const MOST_REUSED_BYTES = 64 * 1024;
 
 export class FrameReader {
   /** Longest payload of an orders frame; a frame of another type is never longer than {@link MAX_CONTROL_BYTES}. */
   maxOrdersBytes: number;
   readonly #onFrame: OnFrame;
+  readonly #reuses: boolean;
   /** A frame that has begun: its first `#have` bytes. */
   #partial = EMPTY;
   #have = 0;
 
-  constructor(maxOrdersBytes: number, onFrame: OnFrame) {
+  /** @param reuses frames are collected in the same memory, none has it as its own */
+  constructor(maxOrdersBytes: number, onFrame: OnFrame, reuses = false) {
     this.maxOrdersBytes = maxOrdersBytes;
     this.#onFrame = onFrame;
+    this.#reuses = reuses;
   }
 
   /** Bytes of a frame that has begun and not ended. */
@@ -43,7 +52,7 @@ export class FrameReader {
         const end = wholeFrame(chunk, at);
         if (end > 0) {
           if (!this.#mayBe(chunk, at)) return 'oversized';
-          const reason = this.#onFrame(chunk[at] ?? 0, chunk.subarray(at + HEADER_BYTES, end));
+          const reason = this.#onFrame(chunk[at] ?? 0, chunk.subarray(at + HEADER_BYTES, end), false);
           if (reason !== null) return reason;
           at = end;
           continue;
@@ -65,8 +74,9 @@ export class FrameReader {
   #finish(): CloseReason | null {
     const payload = this.#partial.subarray(HEADER_BYTES, this.#have);
     const type = this.#partial[0] ?? 0;
-    this.clear();
-    return this.#onFrame(type, payload);
+    if (this.#reuses && this.#partial.length <= MOST_REUSED_BYTES) this.#have = 0;
+    else this.clear();
+    return this.#onFrame(type, payload, !this.#reuses);
   }
 
   #mayBe(bytes: Buffer, at: number): boolean {
@@ -77,7 +87,7 @@ export class FrameReader {
   #collect(chunk: Buffer, at: number, length: number, needed: number): void {
     const have = this.#have + length;
     if (have > this.#partial.length) {
-      const grown = Buffer.allocUnsafeSlow(
+      const grown = Buffer.allocUnsafe(
         Math.max(HEADER_BYTES, Math.min(needed, Math.max(FIRST_BYTES, 2 * have))),
       );
       this.#partial.copy(grown, 0, 0, this.#have);

@@ -161,12 +161,16 @@ describe('what is encoded is decoded', () => {
 });
 
 describe('the reader', () => {
-  function read(chunks: readonly Buffer[], maxOrders = MAX_ORDERS) {
+  function read(chunks: readonly Buffer[], maxOrders = MAX_ORDERS, reuses = false) {
     const frames: [number, string][] = [];
-    const reader = new FrameReader(maxOrders, (type, payload) => {
-      frames.push([type, payload.toString('hex')]);
-      return null;
-    });
+    const reader = new FrameReader(
+      maxOrders,
+      (type, payload) => {
+        frames.push([type, payload.toString('hex')]);
+        return null;
+      },
+      reuses,
+    );
     let reason: CloseReason | null = null;
     for (const chunk of chunks) reason ??= reader.push(chunk);
     return { frames, reason, pending: reader.pending };
@@ -194,11 +198,35 @@ describe('the reader', () => {
     fc.assert(
       fc.property(fc.array(fc.nat(stream.length), { maxLength: 30 }), (cuts) => {
         const at = [0, ...cuts.sort((a, b) => a - b), stream.length];
-        expect(read(at.slice(1).map((end, i) => stream.subarray(at[i], end)))).toEqual(whole);
+        const chunks = at.slice(1).map((end, i) => stream.subarray(at[i], end));
+        expect(read(chunks)).toEqual(whole);
+        expect(read(chunks, MAX_ORDERS, true)).toEqual(whole);
       }),
       { seed: SEED, numRuns: 300 },
     );
     expect(read([...stream].map((byte) => Buffer.of(byte)))).toEqual(whole);
+  });
+
+  test('what it collects is the frame’s own, unless memory is to be used again', () => {
+    const collect = (reuses: boolean) => {
+      const seen: { own: boolean; payload: Buffer }[] = [];
+      const reader = new FrameReader(
+        MAX_ORDERS,
+        (_type, payload, own) => {
+          seen.push({ own, payload });
+          return null;
+        },
+        reuses,
+      );
+      for (const fill of [7, 8]) {
+        const frame = encodeOrders(2, 3, [Buffer.alloc(9_000, fill)]);
+        for (const piece of [frame, frame.subarray(0, 10), frame.subarray(10)]) reader.push(piece);
+      }
+      return seen.map(({ own, payload }) => [own, payload.at(-1)]);
+    };
+    const ofTheChunk = [7, 8].map((fill) => [false, fill]);
+    expect(collect(false)).toEqual([ofTheChunk[0], [true, 7], ofTheChunk[1], [true, 8]]);
+    expect(collect(true)).toEqual([ofTheChunk[0], [false, 8], ofTheChunk[1], [false, 8]]);
   });
 
   test('refuses what is too long as soon as its header is there', () => {
