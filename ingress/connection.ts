@@ -43,6 +43,8 @@ export class Connection extends Listed {
   inFlight = 0;
   /** Of these, requests that can be no orders. */
   asides = 0;
+  /** Of these, requests that can be orders whose answer has been written. */
+  written = 0;
   /** Of these, requests whose body is being read. */
   reading = 0;
   /** Of these, requests whose answer the client leaves unread. */
@@ -78,6 +80,14 @@ export class Connection extends Listed {
     return this.inFlight - this.reading - this.unread;
   }
 
+  /**
+   * Requests that can be orders and whose answer the client cannot have. Not `inFlight`: Node tells of what it wrote over TLS
+   * a turn of the event loop later, when the client's next request may have come.
+   */
+  get unanswered(): number {
+    return this.inFlight - this.asides - this.written;
+  }
+
   get http2(): boolean {
     return 'alpnProtocol' in this.socket && this.socket.alpnProtocol === 'h2';
   }
@@ -95,11 +105,23 @@ export abstract class Exchange extends Listed {
   readonly aside: boolean;
   /** Unix ms at which its answer was first seen to stand unread; 0 before. */
   unreadSince = 0;
+  #written = false;
 
   constructor(connection: Connection, aside: boolean) {
     super();
     this.connection = connection;
     this.aside = aside;
+  }
+
+  /** Its answer has been written, whether it has left or not. */
+  wrote(): void {
+    if (this.aside || this.#written) return;
+    this.#written = true;
+    this.connection.written += 1;
+  }
+
+  ended(): void {
+    if (this.#written) this.connection.written -= 1;
   }
 
   /** Its answer has been given, whether it has left or not. */

@@ -158,6 +158,7 @@ export class Connections {
     const { connection } = exchange;
     connection.inFlight -= 1;
     if (exchange.aside) connection.asides -= 1;
+    exchange.ended();
     if (exchange.unreadSince !== 0) connection.unread -= 1;
     if (connection.full) this.#next(connection);
     if (this.#ending) endIfIdle(connection);

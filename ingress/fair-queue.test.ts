@@ -16,8 +16,8 @@ function harness(maxBytes = 1e9, maxBurstWaitMs = 1e6, maxWaitMs = 1e6) {
   return { queue, out, clock, turns, turn: () => turns.shift()?.() };
 }
 
-const A = { name: 'a', inFlight: 1 };
-const B = { name: 'b', inFlight: 1 };
+const A = { name: 'a', unanswered: 1 };
+const B = { name: 'b', unanswered: 1 };
 
 describe('FairQueue', () => {
   test('hands over at once while a turn has room', () => {
@@ -65,7 +65,7 @@ describe('FairQueue', () => {
 
   test('peers, known connections, and newcomers take turns', () => {
     const { queue, out, clock, turn } = harness();
-    const [peer, newcomer] = [{ inFlight: 1 }, { inFlight: 1 }];
+    const [peer, newcomer] = [{ unanswered: 1 }, { unanswered: 1 }];
     for (let i = 0; i < 8; i += 1) queue.offer(A, 'users', `a${i}`, 100);
     clock.now += 1000;
     for (let i = 8; i < 16; i += 1) queue.offer(A, 'users', `a${i}`, 100);
@@ -78,7 +78,7 @@ describe('FairQueue', () => {
 
   test('the second orders of a crowd of newcomers stand behind the first ones, and not before who is known', () => {
     const { queue, out, clock, turn } = harness();
-    const crowd = Array.from({ length: 100 }, () => ({ inFlight: 1 }));
+    const crowd = Array.from({ length: 100 }, () => ({ unanswered: 1 }));
     for (let i = 0; i < 8; i += 1) queue.offer(A, 'users', `a${i}`, 100);
     clock.now += 1000;
     for (const [i, one] of crowd.entries()) queue.offer(one, 'users', `first ${i}`, 100);
@@ -97,7 +97,7 @@ describe('FairQueue', () => {
     for (let i = 0; i < 100; i += 1) queue.offer(A, 'users', `a${i}`, 100);
     clock.now += 1000;
     turn();
-    for (let i = 0; i < 100; i += 1) queue.offer({ inFlight: 1 }, 'users', 'first', 100);
+    for (let i = 0; i < 100; i += 1) queue.offer({ unanswered: 1 }, 'users', 'first', 100);
     out.length = 0;
     turn();
     expect(out.filter((item) => item === 'first')).toHaveLength(4);
@@ -117,9 +117,9 @@ describe('FairQueue', () => {
 
   test('where every turn takes long, who waits for answers is taken behind few connections, who sends on is not', () => {
     const { queue, clock, turn } = harness(1e9, 1000, 10);
-    const patient = { inFlight: 1 };
-    const hasty = { inFlight: 2 };
-    const crowd = Array.from({ length: 50 }, () => ({ inFlight: 1 }));
+    const patient = { unanswered: 1 };
+    const hasty = { unanswered: 2 };
+    const crowd = Array.from({ length: 50 }, () => ({ unanswered: 1 }));
     const everybody = [patient, hasty, ...crowd];
     for (let i = 0; i < 100; i += 1) {
       for (const sender of everybody) {
@@ -139,7 +139,7 @@ describe('FairQueue', () => {
     for (let i = 0; i < 8; i += 1) queue.offer(A, 'users', 'x', 10);
     queue.offer(A, 'users', 'waits', 700);
     expect(queue.offer(B, 'users', 'y', 100)?.message).toContain('bytes');
-    expect(queue.offer({ inFlight: 1 }, 'peers', 'z', 100)).toBeNull();
+    expect(queue.offer({ unanswered: 1 }, 'peers', 'z', 100)).toBeNull();
   });
 
   test('big bodies wait no longer than a burst', () => {
@@ -147,7 +147,7 @@ describe('FairQueue', () => {
     const bytes = 1 << 20;
     // 1 MiB is 14 ms, and what is small may come between.
     let taken = 0;
-    while (queue.offer({ inFlight: 1 }, 'users', 'big', bytes) === null) taken += 1;
+    while (queue.offer({ unanswered: 1 }, 'users', 'big', bytes) === null) taken += 1;
     expect(taken).toBe(Math.floor(100 / 14.5) + 1);
     expect(queue.refusal(A, 'users', bytes)?.kind).toBe('overloaded');
     expect(queue.refusal(A, 'users', 100)).toBeNull();

@@ -32,8 +32,8 @@ export interface FairQueueModules<T> {
 
 /** What requests come on. */
 export interface Sender {
-  /** Requests without an answer, the one asked for included. */
-  readonly inFlight: number;
+  /** Orders without an answer, the one asked for included. */
+  readonly unanswered: number;
 }
 
 /** Whose orders: of users, or of peers, which are not refused because of the users'. */
@@ -140,7 +140,7 @@ export class FairQueue<T> {
     const big = bytes > BIG_BODY_BYTES;
     const source = this.#sourceOf(sender, big);
     const now = this.#now();
-    if (sender.inFlight > 1) source.asker.hastyMs = now;
+    if (sender.unanswered > 1) source.asker.hastyMs = now;
     if (party === 'users') this.#shares.asks(source.asker, this.#known.length + this.#newcomers.length, now);
     return this.#refusalOf(source, party, bytes, now);
   }

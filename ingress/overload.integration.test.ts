@@ -5,7 +5,8 @@
 import { once } from 'node:events';
 import { connect as connectH2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
-import { expect, onTestFinished, test } from 'vitest';
+import { Worker } from 'node:worker_threads';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { createCredentials } from '../identity/certificate.ts';
 import { encodeResult } from '../pipeline/json-rpc.ts';
 import type { Arrival } from '../pipeline/submission.ts';
@@ -17,6 +18,7 @@ import { plainEndpoint, type RpcEndpointModules, rpcListener } from './rpc-endpo
 /** Of the played clock, for an order. */
 const ORDER_MS = 1;
 const PADDING = ' '.repeat(2000);
+const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
 interface Answer {
   readonly id: number;
@@ -41,6 +43,8 @@ async function startSlowNode({ maxWaitMs = 10, tls = null, nodesOwn = false }: S
   const sleepers = new Set<() => void>();
   /** Works nothing off while it is true. */
   const stuck = { yes: false };
+  /** How long the thread is busy with something else after answers, ms of the real clock. */
+  const distraction = { ms: 0 };
   const workOff = () => {
     for (const arrival of handed.splice(0)) {
       clock.ms += ORDER_MS;
@@ -48,6 +52,8 @@ async function startSlowNode({ maxWaitMs = 10, tls = null, nodesOwn = false }: S
       taken.push(id);
       arrival.respond(200, encodeResult(String(id), 'null'), false);
     }
+    // After the answers, which are written in a tick of this turn.
+    if (distraction.ms > 0) process.nextTick(() => Atomics.wait(NEVER, 0, 0, distraction.ms));
     for (const wake of sleepers) wake();
   };
   const turns: (() => void)[] = [];
@@ -108,6 +114,7 @@ async function startSlowNode({ maxWaitMs = 10, tls = null, nodesOwn = false }: S
   return {
     port: server.address.port,
     queue,
+    distraction,
     /** Ids of the orders that were worked off. */
     taken,
     rejected,
@@ -285,3 +292,68 @@ test('HTTP/2: a refusal ends its stream and not the session', async () => {
   expect((await send(0)).status).toBe(200);
   expect(session.closed).toBe(false);
 });
+
+/** Sends orders one at a time over one TLS connection, on a thread of its own, and posts the statuses of the answers. */
+const ONE_AT_A_TIME = `
+  const { parentPort, workerData: { port, protocol, count } } = require('node:worker_threads');
+  const statuses = [];
+  const answered = (status, sendNext) => {
+    statuses.push(status);
+    if (statuses.length < count) sendNext();
+    else parentPort.postMessage(statuses);
+  };
+  const body = () => JSON.stringify({ id: statuses.length });
+  if (protocol === 'h2') {
+    const session = require('node:http2').connect('https://127.0.0.1:' + port, { rejectUnauthorized: false });
+    const send = () => {
+      const stream = session.request({ ':method': 'POST', ':path': '/', 'content-type': 'application/json' });
+      let status = 0;
+      stream.on('response', (headers) => { status = headers[':status']; });
+      stream.on('data', () => {});
+      stream.on('end', () => answered(status, send));
+      stream.end(body());
+    };
+    send();
+  } else {
+    const socket = require('node:tls').connect({ port, host: '127.0.0.1', rejectUnauthorized: false });
+    const send = () => socket.write(
+      'POST / HTTP/1.1\\r\\nHost: x\\r\\nContent-Type: application/json\\r\\nContent-Length: ' + body().length + '\\r\\n\\r\\n' + body(),
+    );
+    socket.on('data', (chunk) => answered(Number(chunk.toString('latin1', 9, 12)), send));
+    send();
+  }
+`;
+
+test.each([
+  ['HTTP/1.1', 'http/1.1', false],
+  ["HTTP/1.1 through Node's HTTP server", 'http/1.1', true],
+  ['HTTP/2', 'h2', false],
+])(
+  'over TLS, %s: who sends one at a time is known to, however late the thread sees that its answer has left',
+  async (_title, protocol, nodesOwn) => {
+    const { certificatePem, privateKeyPem } = await createCredentials({
+      names: ['127.0.0.1'],
+      validityDays: 1,
+      now: Date.now(),
+    });
+    const node = await startSlowNode({
+      nodesOwn,
+      tls: { certificate: certificatePem, key: privateKeyPem },
+    });
+    node.distraction.ms = 10;
+    const unanswered: number[] = [];
+    const refusal = node.queue.refusal.bind(node.queue);
+    vi.spyOn(node.queue, 'refusal').mockImplementation((sender, party, bytes) => {
+      unanswered.push(sender.unanswered);
+      return refusal(sender, party, bytes);
+    });
+    const client = new Worker(ONE_AT_A_TIME, {
+      eval: true,
+      workerData: { port: node.port, protocol, count: 20 },
+    });
+    onTestFinished(async () => void (await client.terminate()));
+    const [statuses] = (await once(client, 'message')) as [number[]];
+    expect(statuses).toEqual(Array.from({ length: 20 }, () => 200));
+    expect(unanswered).toEqual(Array.from({ length: 20 }, () => 1));
+  },
+);

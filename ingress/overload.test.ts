@@ -21,7 +21,7 @@ interface Client {
 
 interface Order {
   readonly client: number;
-  readonly key: { inFlight: number };
+  readonly key: { unanswered: number };
   readonly cameMs: number;
 }
 
@@ -47,7 +47,7 @@ function play(clients: readonly Client[], pause: { ms: number; everyMs: number }
     {
       submit: ({ client, key, cameMs }) => {
         now += ORDER_US / 1000;
-        key.inFlight -= 1;
+        key.unanswered -= 1;
         outcomes[client]?.waitsMs.push(now - cameMs);
       },
       schedule: (turn) => void turns.push(turn),
@@ -57,7 +57,7 @@ function play(clients: readonly Client[], pause: { ms: number; everyMs: number }
   const asks = clients
     .flatMap(({ rate, connections, fromMs = 0, known, untilMs, orders = Number.POSITIVE_INFINITY }, client) =>
       Array.from({ length: connections }, (_, index) => {
-        const key = { inFlight: 0 };
+        const key = { unanswered: 0 };
         const everyMs = 1000 / rate;
         const firstMs = fromMs + (index / connections) * everyMs;
         const count = Math.min(orders, Math.ceil((untilMs - firstMs) / everyMs));
@@ -86,13 +86,13 @@ function play(clients: readonly Client[], pause: { ms: number; everyMs: number }
       if (atMs > readMs) break;
       const outcome = outcomes[client] as Outcome;
       const party = clients[client]?.party ?? 'users';
-      key.inFlight += 1;
+      key.unanswered += 1;
       const order = { client, key, cameMs: atMs };
       if ((queue.refusal(key, party, 3000) ?? queue.offer(key, party, order, 3000)) === null) {
         outcome.taken += 1;
       } else {
         outcome.refused += 1;
-        key.inFlight -= 1;
+        key.unanswered -= 1;
         now += REFUSAL_US / 1000;
       }
     }

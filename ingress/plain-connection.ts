@@ -137,6 +137,7 @@ export class PlainConnection extends Listed implements OwnReader {
       last = request.last || (connections.ending && request.next === null && this.#request === null);
       text += request.head + this.#http.headEnd(last, now) + request.text;
       ascii &&= request.ascii;
+      request.wrote();
       this.#writing = request;
     }
     if (this.#writing === null) return;

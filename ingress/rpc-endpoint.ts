@@ -14,6 +14,7 @@ import type { BodyFailure, BodyReader } from './body-reader.ts';
 import {
   type Connection,
   connectionOf,
+  exchangeOf,
   type HttpRequest,
   type HttpResponse,
   hasLongBody,
@@ -301,6 +302,7 @@ function send(
 ): void {
   // The client may have gone while its order was worked on; the order stands all the same.
   if (response.destroyed || response.writableEnded) return;
+  exchangeOf(response)?.wrote();
   const length = Buffer.byteLength(body);
   const retryAfter = status === 429 || status === 503;
   if ('stream' in response) {

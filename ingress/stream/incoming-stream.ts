@@ -121,7 +121,7 @@ export class IncomingStream implements ChannelOwner {
   }
 
   /** The same, as the queue calls it. */
-  get inFlight(): number {
+  get unanswered(): number {
     return this.#window.unsettled;
   }
 
